@@ -1,0 +1,86 @@
+# Everything runs in .venv, which the first target that needs it creates. Another Python: make PYTHON=python3.12 venv
+
+PYTHON_IS_RIGHT := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
+  $$python -c '$(PYTHON_IS_RIGHT)' 2>/dev/null && echo $$python && exit; done; echo python3)
+endif
+CXX_COMPILER := $(shell command -v $${CXX:-c++} || command -v g++ || command -v clang++)
+
+BIN := .venv/bin
+PIP_INSTALL := -m pip -qq --disable-pip-version-check --no-input install
+export PIP_ROOT_USER_ACTION := ignore
+NATIVE := $(wildcard edgelstm/native/*.cc edgelstm/native/*.h)
+
+# The second runtime does not share a Python with TensorFlow (it needs numpy 1), so it has its own.
+OLD_RUNTIME := .venv-tflite-runtime
+JOBS ?= 2
+ARGS ?=
+DEMO_OUTPUT ?= demo-output
+
+.PHONY: help venv demo test lint format bench clean old-runtime
+
+help:
+	@echo "make demo    train, convert, verify and time an example, in $(DEMO_OUTPUT)/"
+	@echo "make test    run all tests (some of them: make test ARGS=\"tests/cli -k help\")"
+	@echo "make lint    check format, style and types"
+	@echo "make format  format the code and apply safe fixes"
+	@echo "make bench   time the files of the demo (others: make bench MODELS=\"a.tflite b.tflite\")"
+	@echo "make venv    create or update .venv only"
+	@echo "make clean   remove what these left, except the environments"
+
+venv: .venv/.installed
+
+.venv/.installed: pyproject.toml CMakeLists.txt $(NATIVE)
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "Python 3.11, 3.12 or 3.13 is needed, and there is no $(PYTHON). On Debian: sudo apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c '$(PYTHON_IS_RIGHT)' || { \
+	  echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1). On Debian 12: sudo apt-get install python3.11 python3.11-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot create virtual environments. On Debian: sudo apt-get install python3-venv" >&2; exit 1; }
+	@test -n "$(CXX_COMPILER)" || { \
+	  echo "A C++ compiler is needed, and there is none. On Debian: sudo apt-get install g++" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@echo "Installing edgelstm and what it needs into .venv (the first time this downloads about 1 GB)."
+	@$(BIN)/python $(PIP_INSTALL) --editable ".[dev]"
+	@touch $@
+
+demo: venv
+	@$(BIN)/edgelstm demo -o $(DEMO_OUTPUT)
+
+old-runtime: venv
+	@if [ -e $(OLD_RUNTIME)/.installed ]; then :; \
+	elif ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+	  echo "tflite-runtime has no package for Python 3.12 and later: tests on it are left out."; \
+	elif $(BIN)/python -m venv --clear $(OLD_RUNTIME) && \
+	  $(OLD_RUNTIME)/bin/python $(PIP_INSTALL) "numpy<2" "tflite-runtime==2.14.0"; then \
+	  touch $(OLD_RUNTIME)/.installed; \
+	else \
+	  echo "tflite-runtime could not be installed on this machine: tests on it are left out."; \
+	fi
+
+test: venv old-runtime
+	@if [ -e $(OLD_RUNTIME)/.installed ]; then \
+	  export EDGELSTM_RUNTIMES="$${EDGELSTM_RUNTIMES:-tflite-runtime=$(CURDIR)/$(OLD_RUNTIME)/bin/python}"; \
+	fi; $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
+
+# Types are checked on the installed package: in this folder edgelstm.converters and edgelstm.targets do not exist.
+lint: venv
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@rm -rf build/installed
+	@$(BIN)/python $(PIP_INSTALL) --no-deps --target build/installed .
+	@cd build/installed && "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" \
+	  --cache-dir "$(CURDIR)/.mypy_cache"
+
+format: venv
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: venv
+	@test -n "$(MODELS)" || test -d $(DEMO_OUTPUT) || $(MAKE) demo
+	@for model in $(or $(MODELS),$$(find $(DEMO_OUTPUT) -name '*.tflite' | sort)); do $(BIN)/edgelstm bench "$$model" || exit; done
+
+clean:
+	@rm -rf build dist $(DEMO_OUTPUT) .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

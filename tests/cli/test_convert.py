@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from recorder import Recorder
+
+from edgelstm.artifact import Artifact
+from edgelstm.cli.summary import conversion_summary, format_size
+
+
+@pytest.fixture
+def convert(replace, artifact):
+    """The library's function, replaced."""
+    recorder = Recorder(artifact)
+    replace("conversion", convert=recorder)
+    return recorder
+
+
+NOISE = ["native to stdout", "native to stderr", "child to stdout", "child to stderr"]
+
+
+def chatter(**_):
+    """Prints in all the ways in which libraries do."""
+    print("from Python")
+    os.write(1, b"native to stdout\n")
+    os.write(2, b"native to stderr\n")
+    subprocess.run("echo child to stdout; echo child to stderr >&2", shell=True, check=True)
+
+
+def test_defaults_are_those_of_the_library(run, convert):
+    assert run("convert", "digits.keras", "-o", "digits.tflite").code == 0
+    assert convert.args == (Path("digits.keras"), Path("digits.tflite"))
+    assert convert.kwargs == {
+        "quantize": "float32",
+        "calibration": None,
+        "batch": 1,
+        "length": None,
+        "padding": "auto",
+        "io": "float",
+        "custom": (),
+        "verify": True,
+        "timeout_s": 600.0,
+        "progress": None,
+    }
+
+
+def test_every_option_reaches_the_library(run, convert):
+    options = (
+        "--quantize int8 --calibration c.npz --batch 4 --length 50 --padding pre --io int8 --no-verify --timeout 2.5"
+    )
+    custom = ["--custom", "layers:Attention", "--custom", "my.own.layers:Peephole"]
+    assert run("convert", "m.h5", "--output", "m.tflite", *options.split(), *custom).code == 0
+    assert convert.kwargs == {
+        "quantize": "int8",
+        "calibration": Path("c.npz"),
+        "batch": 4,
+        "length": 50,
+        "padding": "pre",
+        "io": "int8",
+        "custom": ("layers:Attention", "my.own.layers:Peephole"),
+        "verify": False,
+        "timeout_s": 2.5,
+        "progress": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "option, value, allowed",
+    [
+        ("--quantize", "int4", "'float32', 'float16', 'dynamic', 'int8'"),
+        ("--padding", "left", "'auto', 'pre', 'post', 'none'"),
+        ("--io", "int16", "'float', 'int8'"),
+        ("--batch", "0", "x>=1"),
+        ("--batch", "-2", "x>=1"),
+        ("--batch", "many", "integer"),
+        ("--length", "0", "x>=1"),
+        ("--length", "-1", "x>=1"),
+        ("--timeout", "0", "x>0"),
+        ("--custom", "Attention", "module:Class"),
+        ("--custom", "a/b.py:Attention", "module:Class"),
+        ("--custom", "layers:", "module:Class"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(run, convert, option, value, allowed):
+    done = run("convert", "m.keras", "-o", "m.tflite", option, value)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"edgelstm: error: Invalid value for '{option}': ")
+    assert allowed in done.err
+    assert len(done.err.splitlines()) == 1
+    assert convert.args == ()
+
+
+class TestJson:
+    def test_stdout_is_one_document(self, run, convert, artifact):
+        done = run("convert", "m.keras", "-o", "m.tflite", "--json")
+        assert json.loads(done.out) == {
+            "path": str(artifact.path),
+            "card_path": str(artifact.card_path),
+            "card": artifact.card,
+        }
+        assert (done.code, done.err) == (0, "")
+
+    def test_what_python_prints_goes_to_stderr_and_native_noise_nowhere(self, run, convert):
+        convert.during = chatter
+        done = run("convert", "m.keras", "-o", "m.tflite", "--json")
+        assert json.loads(done.out)["card"]["precision"] == "int8"
+        assert done.err == "from Python\n"
+
+    def test_with_traceback_all_noise_goes_to_stderr(self, run, convert):
+        convert.during = chatter
+        done = run("--traceback", "convert", "m.keras", "-o", "m.tflite", "--json")
+        assert json.loads(done.out)["card"]["precision"] == "int8"
+        assert sorted(done.err.splitlines()) == sorted(["from Python", *NOISE])
+
+    def test_stdout_is_back_after_an_error(self, run, convert):
+        convert.result = ZeroDivisionError("oh")
+        assert run("convert", "m.keras", "-o", "m.tflite", "--json").out == ""
+        assert run("--version").out.startswith("edgelstm ")
+
+    def test_numbers_that_json_does_not_know_are_null(self, run, convert, artifact):
+        artifact.card["accuracy"] = [float("nan"), {"ratio": float("inf")}]
+        done = run("convert", "m.keras", "-o", "m.tflite", "--json")
+        assert json.loads(done.out)["card"]["accuracy"] == [None, {"ratio": None}]
+
+    def test_warnings_stay_on_stderr(self, run, convert, artifact):
+        artifact.card["warnings"] = ["The model has no LSTM."]
+        done = run("convert", "m.keras", "-o", "m.tflite", "--json")
+        assert json.loads(done.out)["card"]["warnings"] == ["The model has no LSTM."]
+        assert done.err == "edgelstm: warning: The model has no LSTM.\n"
+
+
+class TestProgress:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def test_on_a_terminal_it_shows_and_disappears(self, convert, monkeypatch):
+        from edgelstm.cli import main
+
+        terminal = self.Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setenv("COLUMNS", "40")
+        convert.during = lambda progress, **_: progress("Comparing with the Keras model on ai-edge-litert and others")
+        assert main(["convert", "m.keras", "-o", "m.tflite"]) == 0
+        assert terminal.getvalue() == "\r\x1b[KComparing with the Keras model on ai-ed\r\x1b[K"
+
+    def test_in_a_pipe_nothing_shows(self, run, convert):
+        assert run("convert", "m.keras", "-o", "m.tflite").err == ""
+        assert convert.kwargs["progress"] is None
+
+
+class TestSummary:
+    def test_it_says_size_tensors_operators_and_parity(self, artifact):
+        path = Artifact(Path("digits.tflite"), artifact.card)
+        assert conversion_summary(path).splitlines() == [
+            "Wrote digits.tflite and its card digits.json",
+            "  size       104 kB, int8",
+            "  input      pixels  float32  1 x 8 x 8",
+            "  output     digit  float32  1 x 10",
+            "  operators  1 UNIDIRECTIONAL_SEQUENCE_LSTM, 2 FULLY_CONNECTED, 1 ARG_MAX,",
+            "             2 GATHER, 1 RESHAPE",
+            "  parity     difference from digits.keras, 3 calls in a row",
+            "                    largest  mean     allowed  same decision",
+            "    ai-edge-litert  1.2e-02  4.5e-04  5e-02    99.8%",
+            "    tflite-runtime  1.2e-02  4.5e-04  5e-02    -",
+        ]
+
+    def test_without_verification_it_says_so(self, artifact):
+        artifact.card["parity"] = []
+        assert "  parity     not verified" in conversion_summary(artifact).splitlines()
+
+    def test_names_of_any_length_stay_within_eighty_columns(self, artifact):
+        artifact.card["inputs"] = [{"name": "a_very_long_name" * 8, "shape": [1, 200, 128], "dtype": "float32"}]
+        artifact.card["operators"] = {f"OPERATOR_NUMBER_{i}": i for i in range(30)}
+        artifact.card["parity"] = [{**artifact.card["parity"][0], "runtime": "a-runtime-of-some-length 2.14.0" * 3}]
+        lines = conversion_summary(Artifact(Path("m.tflite"), artifact.card)).splitlines()
+        assert max(map(len, lines)) <= 80
+
+    def test_it_goes_to_stdout_and_warnings_to_stderr(self, run, convert, artifact):
+        artifact.card["warnings"] = ["The weights of layer 'lstm' stay float32. " * 4, "Second."]
+        done = run("convert", "m.keras", "-o", "m.tflite")
+        assert done.out == conversion_summary(artifact) + "\n"
+        assert done.err.startswith("edgelstm: warning: The weights of layer 'lstm' stay float32.")
+        assert done.err.endswith("\nedgelstm: warning: Second.\n")
+        assert max(map(len, done.err.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "size_bytes, text",
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (1240, "1.24 kB"),
+        (99_940, "99.9 kB"),
+        (99_960, "100 kB"),
+        (999_600, "1 MB"),
+        (5_120_000, "5.12 MB"),
+        (7_000_000_000_000, "7000 GB"),
+    ],
+)
+def test_sizes_have_three_digits_and_a_unit(size_bytes, text):
+    assert format_size(size_bytes) == text
+
+
+def test_in_a_process_of_its_own_python_is_heard_and_native_noise_is_not(run_python):
+    code = (
+        "import logging, os, sys, types, edgelstm, edgelstm.cli\n"
+        "def fail(*args, **kwargs):\n"
+        "    print('from Python'); os.write(1, b'noise'); os.write(2, b'noise')\n"
+        "    logging.basicConfig(); logging.warning('logged')\n"
+        "    raise ZeroDivisionError('oh')\n"
+        "edgelstm.conversion = types.SimpleNamespace(convert=fail)\n"
+        "code = edgelstm.cli.main(['convert', 'm.keras', '-o', 'm.tflite'])\n"
+        "logging.warning('later'); os.write(2, b'native again\\n'); os.write(1, b'result\\n'); sys.exit(code)\n"
+    )
+    done = run_python(code)
+    assert (done.returncode, done.stdout) == (1, "result\n")
+    heard = [line for line in done.stderr.splitlines() if "unexpected ZeroDivisionError: oh" not in line]
+    assert heard == ["from Python", "WARNING:root:logged", "WARNING:root:later", "native again"]
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_closed_streams_are_no_reason_to_fail(run_python, tmp_path, closed):
+    code = (
+        "import sys, types, pathlib, edgelstm, edgelstm.cli\n"
+        "edgelstm.conversion = types.SimpleNamespace(verify=lambda *args, **kwargs: types.SimpleNamespace(\n"
+        "    passed=True, summary=lambda: 'equal'))\n"
+        "pathlib.Path('code').write_text(str(edgelstm.cli.main(['verify', 'm.keras', 'm.tflite'])))\n"
+    )
+    run_python(code, prefix=("sh", "-c", f'"$0" "$@" {closed}'))
+    assert (tmp_path / "code").read_text() == "0"

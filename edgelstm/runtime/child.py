@@ -1,0 +1,156 @@
+"""Runs the worker in a child process, so that a crash of a native runtime costs that process and not this one.
+
+What goes in and out is documented in `edgelstm.targets.worker`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from edgelstm.errors import ModelRunError
+from edgelstm.runtime.interpreters import python_for
+
+PROTOCOL = 1
+DEFAULT_TIMEOUT_S = 120.0
+
+_NOTICES = ("INFO:", "WARNING:", "I0", "W0", "  ")
+"""How lines on stderr begin that do not explain an end."""
+
+
+def run_worker(
+    plan: dict[str, Any], *, python: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> list[dict[str, Any]]:
+    """Runs one plan in a worker of its own.
+
+    Args:
+        plan: What to do; `edgelstm.targets.worker` says what it may hold. "protocol" need not be given.
+        python: The Python to start. None: the one that has plan["runtime"].
+        timeout_s: Seconds after which the worker is stopped.
+
+    Returns:
+        The events in order. The last one is the result.
+
+    Raises:
+        ModelRunError: If the model, the runtime or the plan was refused, or the worker crashed, ran too long or
+            answered something else.
+        MissingExtraError: If no Python has the runtime.
+    """
+    model = str(plan.get("model"))
+    python = python or python_for(plan.get("runtime", "auto"))
+    text = json.dumps({"protocol": PROTOCOL, **plan}, default=os.fspath)
+    try:
+        status, output, notes = _communicate([python, "-I", "-B", _worker_path()], text, timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise ModelRunError(
+            f"{model}: {_runtime(plan, [])} was stopped after {timeout_s:g} s. Give it fewer calls or more time."
+        ) from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ModelRunError(
+            f"{model}: the worker cannot be started, {python}: {reason}. Name another Python, or none."
+        ) from error
+    events = _parse(output)
+    if status == 0 and events and events[-1]["event"] == "result":
+        return events
+    raise ModelRunError(f"{model}: {_what_went_wrong(plan, python, status, events, output, notes)}")
+
+
+def _worker_path() -> str:
+    spec = importlib.util.find_spec("edgelstm.targets.worker")
+    assert spec is not None
+    assert spec.origin is not None
+    return spec.origin
+
+
+def _communicate(command: Sequence[str], text: str, timeout_s: float) -> tuple[int, str, str]:
+    """Runs a command and returns its exit status, stdout and stderr; after an exception nothing of it is left running.
+
+    Raises:
+        OSError: If it cannot be started.
+        subprocess.TimeoutExpired: If it takes longer.
+    """
+    # A session of its own, so that whatever the command starts is stopped with it.
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            output, notes = process.communicate(text, timeout=timeout_s)
+        finally:
+            # Only while it has not been waited for: until then its number is not given to another process.
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, output, notes
+
+
+def _what_went_wrong(
+    plan: dict[str, Any], python: str, status: int, events: list[dict[str, Any]], output: str, notes: str
+) -> str:
+    """Puts into words how a worker ended that brought no result."""
+    runtime = _runtime(plan, events)
+    if status < 0:
+        return (
+            f"{runtime} crashed ({_signal_name(-status)}){_because(notes)}. "
+            "The file is damaged or uses something this runtime cannot run: export it again, or use another runtime."
+        )
+    if status == 1 and events and events[-1]["event"] == "error":
+        return f"{runtime} failed: {str(events[-1].get('message')).rstrip('.')}."
+    if status != 0:
+        return (
+            f"the worker ended with status {status}{_because(notes)}. "
+            f"Check that {python} starts, and has numpy and the runtime."
+        )
+    return (
+        f"the worker answered {_shorten(output)!r} instead of a result{_because(notes)}. "
+        f"Check that {python} is a Python."
+    )
+
+
+def _parse(output: str) -> list[dict[str, Any]]:
+    """Returns the events on stdout, an empty list if there is anything else."""
+    events = []
+    for line in output.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return []
+        if not isinstance(event, dict) or "event" not in event:
+            return []
+        events.append(event)
+    return events
+
+
+def _runtime(plan: dict[str, Any], events: list[dict[str, Any]]) -> str:
+    """Names the runtime as exactly as it is known."""
+    if events and events[0]["event"] == "ready":
+        return f"{events[0].get('runtime')} {events[0].get('runtime_version')}"
+    name = plan.get("runtime", "auto")
+    return "the runtime" if name == "auto" else str(name)
+
+
+def _because(notes: str) -> str:
+    """Returns ': ' and the last line on stderr that is no notice, or nothing."""
+    lines = [line for line in notes.splitlines() if line.strip() and not line.startswith(_NOTICES)]
+    return f": {_shorten(lines[-1].strip().rstrip('.'))}" if lines else ""
+
+
+def _shorten(text: str, limit: int = 200) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+
+import pytest
+
+from edgelstm.errors import MissingExtraError, ModelRunError
+from edgelstm.runtime import interpreters
+from edgelstm.runtime.interpreters import PACKAGES, VARIABLE, Runtime, available, import_runtime, python_for
+from edgelstm.targets import worker
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """Makes this Python have only the given runtimes."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+    def have(*names: str) -> None:
+        monkeypatch.setattr(interpreters, "_is_here", lambda name: name in names)
+
+    return have
+
+
+def test_the_worker_knows_the_same_runtimes():
+    assert {name: package.module for name, package in PACKAGES.items()} == worker.RUNTIMES
+    assert list(PACKAGES) == list(worker.RUNTIMES)
+
+
+def test_the_runtime_of_this_python_is_found(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert Runtime("ai-edge-litert", importlib.metadata.version("ai-edge-litert"), sys.executable) in available()
+
+
+def test_a_runtime_of_another_python_is_found(monkeypatch):
+    if "tflite-runtime=" not in os.environ.get(VARIABLE, ""):
+        pytest.skip(f"{VARIABLE}=tflite-runtime=/path/to/python names none")
+    (found,) = (runtime for runtime in available() if runtime.name == "tflite-runtime")
+    assert found.python == python_for("tflite-runtime") != sys.executable
+    assert found.version[0].isdigit()
+
+
+def test_the_variable_goes_before_this_python(monkeypatch, only):
+    only("ai-edge-litert", "tflite-runtime")
+    monkeypatch.setenv(VARIABLE, " tflite-runtime = /a/python ,")
+    assert python_for("tflite-runtime") == "/a/python"
+    assert python_for("ai-edge-litert") == python_for("auto") == sys.executable
+
+
+def test_auto_uses_another_python_if_this_one_has_no_runtime(monkeypatch, only):
+    only()
+    monkeypatch.setenv(VARIABLE, "tflite-runtime=/a/python")
+    assert python_for("auto") == "/a/python"
+
+
+@pytest.mark.parametrize("function", [python_for, import_runtime])
+def test_a_missing_runtime_says_how_to_get_it(only, function):
+    only("ai-edge-litert")
+    with pytest.raises(MissingExtraError, match=r"tflite-runtime is not installed in .* pip install ") as caught:
+        function("tflite-runtime")
+    assert "pip install 'edgelstm[tflite-runtime]'" in str(caught.value)
+    assert f"{VARIABLE}=tflite-runtime=/path/to/python" in str(caught.value)
+
+
+def test_no_runtime_at_all_says_how_to_get_one(only):
+    only()
+    with pytest.raises(MissingExtraError, match="pip install 'ai-edge-litert'"):
+        import_runtime("auto")
+
+
+@pytest.mark.parametrize("function", [python_for, import_runtime])
+def test_an_unknown_runtime_lists_the_known(function):
+    with pytest.raises(
+        ModelRunError, match=r"'onnx' is not known\. Known are ai-edge-litert, tflite-runtime, and auto"
+    ):
+        function("onnx")
+
+
+def test_auto_imports_the_first_that_is_here():
+    package, module = import_runtime()
+    assert package is PACKAGES["ai-edge-litert"]
+    assert module.Interpreter.__module__ == "ai_edge_litert.interpreter"
+
+
+def test_a_runtime_that_cannot_be_imported_says_why(monkeypatch, only):
+    only("tflite-runtime")
+
+    def fail(name: str) -> None:
+        raise AttributeError("_ARRAY_API not found\nmore")
+
+    monkeypatch.setattr(interpreters.importlib, "import_module", fail)
+    with pytest.raises(
+        ModelRunError, match=r"tflite-runtime is installed but cannot be imported: _ARRAY_API not found\."
+    ):
+        import_runtime("tflite-runtime")
+
+
+@pytest.mark.parametrize("value", ["/usr/bin/python", "onnx=/usr/bin/python", "tflite-runtime="])
+def test_a_variable_that_makes_no_sense_is_refused(monkeypatch, value):
+    monkeypatch.setenv(VARIABLE, value)
+    with pytest.raises(ModelRunError, match=rf"EDGELSTM_RUNTIMES: '{value}' is not name=/path/to/python"):
+        available()
+
+
+@pytest.mark.parametrize(
+    "python, reason", [("/nowhere/python", "No such file"), (sys.executable, "No module named 'tflite_runtime'")]
+)
+def test_a_python_without_the_runtime_is_refused(monkeypatch, python, reason):
+    if importlib.util.find_spec("tflite_runtime"):
+        pytest.skip("this Python has tflite-runtime")
+    monkeypatch.setenv(VARIABLE, f"tflite-runtime={python}")
+    with pytest.raises(ModelRunError, match=rf"{python} cannot import tflite-runtime: .*{reason}"):
+        available()

@@ -1,0 +1,1 @@
+"""From Keras models to TFLite files: loading, lowering, exporters, calibration, verification."""

@@ -1,0 +1,227 @@
+"""Data that a model is calibrated and verified on: read, checked, generated; and ranges observed on it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgelstm.converters.graph import DTYPES, Array, Graph
+from edgelstm.converters.lowering.fused import FusedLstm
+from edgelstm.converters.lowering.integer import Ranges
+from edgelstm.converters.lowering.signature import TensorSpec
+from edgelstm.errors import CalibrationError
+from edgelstm.runtime.arrays import save_arrays
+from edgelstm.runtime.child import run_worker
+
+if TYPE_CHECKING:
+    from edgelstm.converters.exporters.base import Job
+
+MAX_SAMPLES = 500  # more hardly move the ranges: LSTM outputs are bounded, and int8 has 256 steps
+
+
+def read_data(source: str | Path | Mapping[str, Any] | Any) -> dict[str, Array]:
+    """Reads data given by the user: an .npz file, a mapping of arrays, or one array.
+
+    Returns:
+        Arrays by the name they came with; one unnamed array is called "".
+
+    Raises:
+        CalibrationError: If the file cannot be read or holds objects instead of numbers.
+    """
+    if isinstance(source, (str, Path)):
+        return _read_npz(Path(source))
+    if isinstance(source, Mapping):
+        return {str(name): np.asarray(array) for name, array in source.items()}
+    return {"": np.asarray(source)}
+
+
+def _read_npz(path: Path) -> dict[str, Array]:
+    if not path.is_file():
+        raise CalibrationError(f"There is no data file {path}: give an .npz file with one array for each input.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if isinstance(archive, np.ndarray):
+                return {"": archive}
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CalibrationError(
+            f"The data file {path} cannot be read ({reason}): write it with numpy.savez(path, name=array), "
+            "numbers only."
+        ) from error
+
+
+def fit_data(data: Mapping[str, Array], inputs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """Checks data against a model's inputs.
+
+    Args:
+        data: Arrays by name, samples along the first axis.
+        inputs: The model's inputs; their first axis, the batch, is ignored.
+
+    Returns:
+        Arrays by input name in the inputs' dtypes, shape (samples, *input shape without batch).
+
+    Raises:
+        CalibrationError: If names, shapes, dtypes or values do not fit.
+    """
+    names = [spec.name for spec in inputs]
+    if len(data) == 1 and len(inputs) == 1:
+        data = {names[0]: next(iter(data.values()))}
+    missing = [name for name in names if name not in data]
+    if missing:
+        raise CalibrationError(
+            f"The data has arrays named {', '.join(sorted(map(repr, data))) or 'nothing'}, but the model's inputs are "
+            f"{', '.join(map(repr, names))}: name the arrays after the inputs."
+        )
+    fitted = {spec.name: _fit(spec, data[spec.name]) for spec in inputs}
+    counts = {name: len(array) for name, array in fitted.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name!r} {count}" for name, count in counts.items())
+        raise CalibrationError(f"The inputs have different numbers of samples ({listed}): give the same for each.")
+    if not all(counts.values()):
+        raise CalibrationError("The data has no samples: give at least one.")
+    return fitted
+
+
+def _fit(spec: TensorSpec, array: Array) -> Array:
+    expected = spec.shape[1:]
+    if array.shape[1:] != expected or array.ndim == 0:
+        taken = ", ".join(["samples", *map(str, expected)])
+        raise CalibrationError(
+            f"Data for input {spec.name!r} has shape {array.shape}, but the model takes ({taken}): "
+            "put samples along the first axis."
+        )
+    wanted = np.dtype(spec.dtype)
+    if array.dtype.kind not in "fiub":
+        raise CalibrationError(
+            f"Data for input {spec.name!r} has dtype {array.dtype}, but the model takes {wanted}: give numbers."
+        )
+    if not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise CalibrationError(
+            f"Data for input {spec.name!r} holds NaN or infinity (first in sample {row}): remove such samples."
+        )
+    if wanted.kind in "iu" and array.dtype.kind == "f" and not (array == np.round(array)).all():
+        raise CalibrationError(
+            f"Data for input {spec.name!r} has dtype {array.dtype} with fractions, but the model takes {wanted}: "
+            "give whole numbers."
+        )
+    return array.astype(wanted)
+
+
+def generate_data(model: Any, inputs: Sequence[TensorSpec], *, padding: str, samples: int = 12) -> dict[str, Array]:
+    """Makes inputs to verify on where the user gave none: seeded, with padded steps where the model has masks.
+
+    Token inputs stay below the smallest vocabulary of the model's embeddings. Padded steps come in every
+    pattern, or in the promised one.
+    """
+    rng = np.random.default_rng(20)
+    layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else []
+    embeddings = [layer for layer in layers if type(layer).__name__ == "Embedding"]
+    tokens = min((int(layer.input_dim) for layer in embeddings), default=2)
+    masked_tokens = any(layer.mask_zero for layer in embeddings)
+    maskings = [float(layer.mask_value) for layer in layers if type(layer).__name__ == "Masking"]
+    data = {}
+    for spec in inputs:
+        shape = (samples, *spec.shape[1:])
+        integers = np.dtype(spec.dtype).kind in "iu" or (bool(embeddings) and len(shape) == 2)
+        array: Array
+        if integers:
+            array = rng.integers(min(1, tokens - 1), tokens, shape)
+        else:
+            array = rng.normal(size=shape)
+        if len(shape) >= 2 and padding != "none":
+            if integers and masked_tokens:
+                array[_padded(rng, shape[0], shape[1], padding)] = 0
+            elif not integers and len(shape) >= 3:
+                for value in maskings[:1]:
+                    array[_padded(rng, shape[0], shape[1], padding)] = value
+        data[spec.name] = array.astype(spec.dtype)
+    return data
+
+
+def _padded(rng: np.random.Generator, samples: int, time: int, padding: str) -> Array:
+    """Which steps are padded, shape (samples, time): whole, leading, trailing, scattered ones and none."""
+    steps = np.arange(time)
+    patterns = []
+    for sample in range(samples):
+        count = int(rng.integers(1, max(2, time)))
+        leading, trailing = steps < count, steps >= time - count
+        scattered = rng.random(time) < 0.4
+        allowed = {"pre": [leading], "post": [trailing]}.get(padding, [leading, trailing, scattered, steps >= 0])
+        choices = [*allowed, steps < 0]
+        patterns.append(choices[sample % len(choices)])
+    return np.stack(patterns)
+
+
+def calls_of(data: Mapping[str, Array], inputs: Sequence[TensorSpec], *, limit: int) -> dict[str, Array]:
+    """Groups samples into calls of the model's batch size, filling the last call from the first samples.
+
+    Returns:
+        Arrays by input name, shape (calls, *input shape with batch).
+    """
+    calls = {}
+    for spec in inputs:
+        samples = data[spec.name][:limit]
+        batch = spec.shape[0]
+        wanted = -(-len(samples) // batch) * batch
+        filled = np.resize(samples, (wanted, *samples.shape[1:])).reshape(-1, *spec.shape)
+        calls[spec.name] = filled.astype(spec.dtype)
+    return calls
+
+
+def graph_inputs(graph: Graph) -> list[TensorSpec]:
+    """The inputs of a finished graph, which may take other dtypes than the Keras model."""
+    specs = []
+    for index in graph.subgraph.inputs:
+        name = graph.tensor(index).name.decode()
+        specs.append(TensorSpec(name, tuple(graph.shape(index)), np.dtype(DTYPES[graph.tensor(index).type]).name))
+    return specs
+
+
+def observe(graph: Graph, lstms: Sequence[FusedLstm], job: Job, folder: Path) -> Ranges:
+    """Runs a fused float graph on the calibration data and records what its tensors and cell states do.
+
+    Args:
+        graph: The fused float32 graph, tensor indices as in the carrier graph.
+        lstms: Its LSTMs.
+        job: Where the calibration data is.
+        folder: A scratch folder.
+
+    Raises:
+        ModelRunError: If the runtime fails.
+    """
+    assert job.calibration is not None
+    probes = []
+    for lstm in lstms:
+        weights = folder / f"weights-{lstm.call.index}.npz"
+        save_arrays(weights, lstm.weights.as_keras())
+        probes.append(
+            {
+                "input": lstm.input,
+                "output": lstm.output,
+                "hidden_state": lstm.hidden_state,
+                "cell_state": lstm.cell_state,
+                "weights": str(weights),
+                "activation": lstm.call.activation,
+            }
+        )
+    model = folder / "float.tflite"
+    model.write_bytes(graph.to_bytes())
+    save_arrays(folder / "inputs.npz", calls_of(job.calibration, graph_inputs(graph), limit=MAX_SAMPLES))
+    plan = {
+        "op": "observe",
+        "model": str(model),
+        "runtime": "ai-edge-litert",
+        "inputs": str(folder / "inputs.npz"),
+        "ranges": str(folder / "ranges.npz"),
+        "lstms": probes,
+    }
+    run_worker(plan, timeout_s=job.timeout_s)
+    with np.load(folder / "ranges.npz") as ranges:
+        peaks = {lstm.call.index: float(peak) for lstm, peak in zip(lstms, ranges["cell_peak"], strict=True)}
+        return Ranges(ranges["min"], ranges["max"], peaks)

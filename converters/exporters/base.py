@@ -1,0 +1,68 @@
+"""What every exporter is given and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgelstm.converters.graph import Array, Graph
+from edgelstm.converters.lowering.signature import Signature
+from edgelstm.converters.lowering.trace import Trace
+
+
+@dataclass(frozen=True)
+class Job:
+    """A traced model on its way to a file.
+
+    Attributes:
+        saved_model: Folder of the SavedModel with carriers.
+        signature: Inputs of the model.
+        trace: What tracing found.
+        calibration: Arrays by input name, shape (samples, *input shape without batch); None without data.
+        io: "float" or "int8": type of quantized inputs and outputs.
+        timeout_s: Limit for each native job, in seconds.
+    """
+
+    saved_model: Path
+    signature: Signature
+    trace: Trace
+    calibration: Mapping[str, Array] | None = None
+    io: str = "float"
+    timeout_s: float = 600.0
+
+
+@dataclass
+class Exported:
+    """A finished flatbuffer and sentences about it for the user."""
+
+    graph: Graph
+    notes: list[str] = field(default_factory=list)
+
+
+Exporter = Callable[[Job], Exported]
+
+
+def signature_order(graph: Graph, job: Job) -> None:
+    """Puts graph inputs and outputs into the model's order and gives them the signature's names.
+
+    The converter lists them in an order of its own; whoever feeds by position would mix them up.
+    """
+    signature = graph.model.signatureDefs[0]
+    for side, names in (
+        ("inputs", [spec.name for spec in job.signature.inputs]),
+        ("outputs", [spec.name for spec in job.trace.outputs]),
+    ):
+        entries: dict[str, Any] = {entry.name.decode(): entry for entry in getattr(signature, side)}
+        ordered = [entries[name] for name in names if name in entries]
+        setattr(signature, side, ordered)
+        setattr(graph.subgraph, side, [int(entry.tensorIndex) for entry in ordered])
+        for name, entry in zip(names, ordered, strict=False):
+            graph.tensor(int(entry.tensorIndex)).name = name.encode()
+
+
+def strip_metadata(graph: Graph) -> None:
+    """Drops the converter's metadata (a hash and a version that change from run to run) and names ourselves."""
+    graph.model.metadata = []
+    graph.model.description = b"edgelstm"

@@ -1,0 +1,29 @@
+"""dynamic: int8 weights, activations quantized on the fly. A quarter of the size, no data needed.
+
+The LSTM's weights are always int8, however small; the stock converter leaves an LSTM in float32 as soon
+as one of its matrices has fewer than 1,024 elements. Other layers follow the stock rule.
+"""
+
+from __future__ import annotations
+
+from edgelstm.converters.exporters.base import Exported, Job
+from edgelstm.converters.exporters.carrier import carrier_graph
+from edgelstm.converters.lowering.fused import fuse_float
+from edgelstm.errors import LoweringError
+
+
+def export(job: Job) -> Exported:
+    """Exports with int8 weights and float32 states.
+
+    Raises:
+        LoweringError: If a recurrent layer stays a loop, whose weights the converter leaves in float32.
+    """
+    if job.trace.loops:
+        loop = job.trace.loops[0]
+        raise LoweringError(
+            f"Layer {loop.layer!r} cannot be quantized to int8 weights: {loop.reason}, so it stays a loop in float32. "
+            "Use --quantize float16, or replace the layer by an LSTM."
+        )
+    graph = carrier_graph(job, "dynamic")
+    fuse_float(graph, job.trace.calls, int8_weights=True)
+    return Exported(graph)

@@ -1,0 +1,14 @@
+"""float16: weights stored in half precision, arithmetic in float32. Half the size, error about 1e-4."""
+
+from __future__ import annotations
+
+from edgelstm.converters.exporters.base import Exported, Job
+from edgelstm.converters.exporters.carrier import carrier_graph
+from edgelstm.converters.lowering.fused import fuse_float
+
+
+def export(job: Job) -> Exported:
+    """Exports with float16 weights behind DEQUANTIZE, which runtimes run once."""
+    graph = carrier_graph(job, "float16")
+    fuse_float(graph, job.trace.calls)
+    return Exported(graph)

@@ -1,0 +1,87 @@
+"""int8: full integer arithmetic, calibrated on the user's data; what microcontrollers and DSPs take."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgelstm.converters import native
+from edgelstm.converters.calibration import observe
+from edgelstm.converters.exporters.base import Exported, Job, signature_order, strip_metadata
+from edgelstm.converters.exporters.carrier import carrier_graph
+from edgelstm.converters.graph import Graph
+from edgelstm.converters.lowering.fused import fuse_float
+from edgelstm.converters.lowering.integer import Ranges, check_integer, cut_carriers, integer_io, restore_lstms
+from edgelstm.errors import CalibrationError, LoweringError
+
+
+def export(job: Job) -> Exported:
+    """Exports in full integer form.
+
+    Raises:
+        LoweringError: If a recurrent layer has no integer kernel.
+        CalibrationError: If there is no data to calibrate on.
+        ConversionError: If the native quantizer fails.
+    """
+    if job.trace.loops:
+        loop = job.trace.loops[0]
+        raise LoweringError(
+            f"Layer {loop.layer!r} cannot be int8: {loop.reason}, so it stays a loop in float32. "
+            "Use --quantize float16, or replace the layer by an LSTM."
+        )
+    check_integer(job.trace.calls)
+    if job.calibration is None:
+        raise CalibrationError(
+            "int8 needs data to choose its scales: pass --calibration F.npz with a few hundred real inputs "
+            f"({', '.join(spec.name for spec in job.signature.inputs)})."
+        )
+    carriers = carrier_graph(job, "float32")
+    signatures = copy.deepcopy(carriers.model.signatureDefs)
+    ranges = _observe(job, carriers)
+    own_inputs, own_outputs = len(carriers.subgraph.inputs), len(carriers.subgraph.outputs)
+    cuts = cut_carriers(carriers, job.trace.calls, ranges)
+    graph = Graph.from_bytes(native.quantize(carriers.to_bytes(), timeout_s=job.timeout_s))
+    restore_lstms(graph, cuts, own_inputs=own_inputs, own_outputs=own_outputs)
+    _sign(graph, signatures)
+    strip_metadata(graph)
+    signature_order(graph, job)
+    notes = []
+    if job.io == "int8":
+        notes += [
+            f"Input {name!r} stays float32: the model compares or indexes with its exact values."
+            for name in integer_io(graph)
+        ]
+    return Exported(graph, notes)
+
+
+def _observe(job: Job, carriers: Graph) -> Ranges:
+    """Runs the fused float form of the graph on the calibration data."""
+    graph = Graph(copy.deepcopy(carriers.model))
+    lstms = fuse_float(graph, job.trace.calls)
+    with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
+        return observe(graph, lstms, job, Path(folder))
+
+
+def _sign(graph: Graph, signatures: Any) -> None:
+    """Writes the model's signature again over the quantizer's result, by position."""
+    signature = signatures[0]
+    for side in ("inputs", "outputs"):
+        for entry, tensor in zip(getattr(signature, side), getattr(graph.subgraph, side), strict=True):
+            entry.tensorIndex = tensor
+    graph.model.signatureDefs = signatures
+
+
+def float_operators(graph: Graph) -> list[str]:
+    """Names of operators that compute with float32 weights in a quantized graph."""
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    heavy = []
+    for operator in graph.operators:
+        weights = [graph.constant(tensor) for tensor in operator.inputs[1:]]
+        if any(weight is not None and weight.dtype == np.float32 and weight.ndim >= 2 for weight in weights):
+            heavy.append(names[graph.code(operator)])
+    return heavy

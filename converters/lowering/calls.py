@@ -1,0 +1,39 @@
+"""One call of one LSTM layer, as the lowering hands it from the traced graph to the flatbuffer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CARRIER_PREFIX = "edgelstm.lstm."
+
+
+@dataclass(frozen=True)
+class LstmCall:
+    """A call of an LSTM layer in the traced model.
+
+    In the traced graph it stands as one opaque operator, the carrier, named `CARRIER_PREFIX + index`:
+
+        inputs   x (batch, time, features), h0 (batch, units), c0 (batch, units),
+                 kernel (features, 4 * units), recurrent_kernel (units, 4 * units), bias (4 * units,)
+        outputs  h of every step (batch, time, units), c of the last step (batch, units)
+
+    Attributes:
+        index: Number of the call in tracing order.
+        layer: Path of the layer, for messages.
+        units: Size of the hidden state.
+        activation: Name of the cell's activation: a key of `activations.FUSED`.
+        freeze_weight: Set for a masked layer that gives out its final cell state: x carries one more
+            feature, and the kernel gets one more row, -freeze_weight for the input gate and
+            +freeze_weight for the forget gate, so that steps on which that feature is large keep c.
+    """
+
+    index: int
+    layer: str
+    units: int
+    activation: str
+    freeze_weight: float | None = None
+
+    @property
+    def carrier(self) -> str:
+        """Name of the custom operator that stands for the call."""
+        return f"{CARRIER_PREFIX}{self.index}"

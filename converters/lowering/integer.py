@@ -1,0 +1,360 @@
+"""Full integer form: the graph around the LSTMs by TensorFlow's quantizer, the LSTMs themselves here.
+
+TensorFlow's quantizer sees the cell state only at the end of a sequence, gives one LSTM several scales
+where its output has two readers, and refuses files that read the cell state. So the carriers are cut
+out before it runs: what they read becomes an output of the graph, what they write an input. Afterwards
+each LSTM is put back in its integer form, with scales chosen from ranges observed over all time steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgelstm.converters.graph import ABSENT, Array, Graph, quantization
+from edgelstm.converters.lowering import activations
+from edgelstm.converters.lowering.calls import LstmCall
+from edgelstm.converters.lowering.fused import (
+    BIAS,
+    CELL,
+    FINAL_CELL,
+    HIDDEN,
+    KERNEL,
+    SEQUENCE,
+    X,
+    add_lstm,
+    find_carriers,
+)
+from edgelstm.converters.lowering.scales import repair_scales
+from edgelstm.converters.lowering.states import StateWriter, add_dequantize, add_quantize
+from edgelstm.converters.lowering.weights import GATES, LstmWeights, quantize_symmetric, read_weights
+from edgelstm.errors import LoweringError
+
+# The integer kernel's tanh exists for cell states with 0 to 6 integer bits; beyond, it answers rubbish.
+SMALLEST_CELL_EXPONENT = 0  # scale 2^-15
+LARGEST_CELL_EXPONENT = 6  # scale 2^-9
+INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What activations were seen to do over the calibration data.
+
+    Attributes:
+        low: Smallest value of each tensor of the float graph, by tensor index; NaN where none was seen.
+        high: Largest value.
+        cell_peak: Largest |c| over all steps, by call index.
+    """
+
+    low: Array
+    high: Array
+    cell_peak: Mapping[int, float]
+
+    def of(self, *tensors: int) -> tuple[float, float]:
+        """The range that covers some tensors and zero."""
+        lows = [float(self.low[tensor]) for tensor in tensors if not math.isnan(self.low[tensor])]
+        highs = [float(self.high[tensor]) for tensor in tensors if not math.isnan(self.high[tensor])]
+        low, high = min([0.0, *lows]), max([0.0, *highs])
+        return (low, high) if high - low > 1e-6 else (low, low + 1.0)
+
+
+@dataclass
+class _Cut:
+    """One LSTM taken out of the graph; values are positions in the cut graph's inputs and outputs."""
+
+    call: LstmCall
+    weights: LstmWeights
+    batch: int
+    x: int
+    hidden: int | Array
+    cell: int | Array
+    sequence: int
+    final_cell: int | None
+    x_range: tuple[float, float]
+    output_range: tuple[float, float]
+    cell_exponent: int
+
+
+def check_integer(calls: Sequence[LstmCall]) -> None:
+    """Refuses calls that the integer kernel would compute wrongly.
+
+    Raises:
+        LoweringError: Naming the layer and the precision to use instead.
+    """
+    for call in calls:
+        if call.activation not in activations.INTEGER:
+            raise LoweringError(
+                f"Layer {call.layer!r}: activation {call.activation!r} cannot be int8, because the integer kernel "
+                "always computes tanh. Use --quantize dynamic, or retrain with activation='tanh'."
+            )
+        if call.freeze_weight is not None:
+            raise LoweringError(
+                f"Layer {call.layer!r} returns its final states behind a mask, and integer gates cannot hold the cell "
+                "state over masked steps. Use --quantize dynamic, or --padding none if no input is padded."
+            )
+
+
+def cell_exponent(peak: float) -> int:
+    """Integer bits of the int16 cell state: the smallest power of two that covers the peak, within 0 to 6."""
+    needed = math.ceil(math.log2(peak)) if peak > 0 else 0
+    return min(max(needed, SMALLEST_CELL_EXPONENT), LARGEST_CELL_EXPONENT)
+
+
+def cut_carriers(graph: Graph, calls: Sequence[LstmCall], ranges: Ranges) -> list[_Cut]:
+    """Takes the carriers out of a float graph and writes the observed ranges into it, for the quantizer.
+
+    Args:
+        graph: The converter's float32 result; changed in place: carriers become inputs and outputs behind
+            the model's own ones, and signatures are dropped.
+        calls: The calls found by tracing.
+        ranges: Observed on the fused float form of the same graph (same tensor indices).
+
+    Returns:
+        What was taken out, for `restore_lstms`.
+    """
+    carriers = find_carriers(graph, calls)
+    cuts = []
+    covering: dict[int, tuple[float, float]] = {}
+    inputs, outputs = graph.subgraph.inputs, graph.subgraph.outputs
+
+    def tap(tensor: int, own: int) -> int:
+        if tensor not in outputs[own:]:
+            outputs.append(tensor)
+        return int(outputs.index(tensor, own))
+
+    own = len(outputs)
+    for call, carrier in carriers:
+        x, hidden, cell = carrier.inputs[X], carrier.inputs[HIDDEN], carrier.inputs[CELL]
+        sequence, final_cell = carrier.outputs[SEQUENCE], carrier.outputs[FINAL_CELL]
+        hidden_value, cell_value = graph.constant(hidden), graph.constant(cell)
+        output_range = ranges.of(sequence, hidden)
+        covering[sequence] = output_range
+        peak = max(ranges.cell_peak[call.index], *(abs(bound) for bound in ranges.of(cell)))
+        inputs.append(sequence)
+        cut = _Cut(
+            call=call,
+            weights=read_weights(graph, call, *carrier.inputs[KERNEL : BIAS + 1]),
+            batch=graph.shape(x)[0],
+            x=tap(x, own),
+            hidden=tap(hidden, own) if hidden_value is None else hidden_value,
+            cell=tap(cell, own) if cell_value is None else cell_value,
+            sequence=len(inputs) - 1,
+            final_cell=None,
+            x_range=ranges.of(x),
+            output_range=output_range,
+            cell_exponent=cell_exponent(peak if cell_value is None else ranges.cell_peak[call.index]),
+        )
+        if graph.is_used(final_cell):
+            inputs.append(final_cell)
+            cut.final_cell = len(inputs) - 1
+        cuts.append(cut)
+    gone = {id(carrier) for _, carrier in carriers}
+    graph.remove_operators(lambda operator: id(operator) in gone)
+    graph.prune_operators()
+    _write_ranges(graph, ranges, covering)
+    graph.model.signatureDefs = []
+    return cuts
+
+
+def _write_ranges(graph: Graph, ranges: Ranges, covering: Mapping[int, tuple[float, float]]) -> None:
+    for index, tensor in enumerate(graph.subgraph.tensors):
+        if tensor.type != schema.TensorType.FLOAT32 or graph.constant(index) is not None:
+            continue
+        if index >= len(ranges.low) or math.isnan(ranges.low[index]):
+            continue
+        low, high = covering.get(index) or ranges.of(index)
+        tensor.quantization = schema.QuantizationParametersT()
+        tensor.quantization.min = np.asarray([low], np.float32)
+        tensor.quantization.max = np.asarray([high], np.float32)
+
+
+def restore_lstms(graph: Graph, cuts: Sequence[_Cut], *, own_inputs: int, own_outputs: int) -> None:
+    """Puts the LSTMs, in integer form, into the graph that the quantizer returned.
+
+    Args:
+        graph: The quantized cut graph; changed in place.
+        cuts: What `cut_carriers` took out.
+        own_inputs: Number of the model's own inputs; those behind them stand for LSTM results.
+        own_outputs: Number of the model's own outputs.
+    """
+    inputs, outputs = list(graph.subgraph.inputs), list(graph.subgraph.outputs)
+    states = StateWriter(graph)
+    for cut in cuts:
+        _restore(graph, states, cut, inputs, outputs)
+    repair_scales(graph)
+    graph.subgraph.inputs = graph.subgraph.inputs[:own_inputs]
+    graph.subgraph.outputs = graph.subgraph.outputs[:own_outputs]
+    graph.prune_operators()
+
+
+def _restore(graph: Graph, states: StateWriter, cut: _Cut, inputs: list[int], outputs: list[int]) -> None:
+    call, units = cut.call, cut.call.units
+    x, x_scale = _as_int8(graph, outputs[cut.x], cut.x_range, f"{call.layer}/input")
+    placeholder = inputs[cut.sequence]
+    output, scale, zero_point = _output(graph, call, placeholder, cut.output_range)
+    output_quantization = quantization(scale, zero_point)
+    cell_scale = 2.0 ** (cut.cell_exponent - 15)
+
+    hidden_state = graph.add_tensor(
+        f"{call.layer}/hidden_state", [cut.batch, units], np.int8, quantization=output_quantization, variable=True
+    )
+    cell_state = graph.add_tensor(
+        f"{call.layer}/cell_state", [cut.batch, units], np.int16, quantization=quantization(cell_scale), variable=True
+    )
+    for state, initial, dtype, step, zero in (
+        (hidden_state, cut.hidden, np.int8, scale, zero_point),
+        (cell_state, cut.cell, np.int16, cell_scale, 0),
+    ):
+        states.write(state, _initial_state(graph, call, initial, outputs, dtype, step, zero), x)
+
+    add_lstm(
+        graph,
+        call,
+        [x, *_integer_weights(graph, call, cut.weights, x_scale), hidden_state, cell_state],
+        [output],
+        version=1,
+        intermediates=_intermediates(graph, call, output_quantization),
+    )
+    if cut.final_cell is not None:
+        copied = graph.add_tensor(
+            f"{call.layer}/final_cell", [cut.batch, units], np.int16, quantization=quantization(cell_scale)
+        )
+        states.read(cell_state, copied, output)
+        add_dequantize(graph, copied, inputs[cut.final_cell])
+
+
+def _as_int8(graph: Graph, tensor: int, limits: tuple[float, float], name: str) -> tuple[int, float]:
+    """An int8 version of a float tensor that the quantizer gave out, and its scale."""
+    operator = graph.producer(tensor)
+    if operator is not None and graph.code(operator) == schema.BuiltinOperator.DEQUANTIZE:
+        source = operator.inputs[0]
+        if graph.tensor(source).type == schema.TensorType.INT8:
+            return source, float(graph.tensor(source).quantization.scale[0])
+    scale, zero_point = asymmetric(limits)
+    result = graph.add_tensor(name, graph.shape(tensor), np.int8, quantization=quantization(scale, zero_point))
+    add_quantize(graph, tensor, result)
+    return result, scale
+
+
+def asymmetric(limits: tuple[float, float]) -> tuple[float, int]:
+    """Scale and zero point of an int8 tensor over a range that contains zero."""
+    low, high = limits
+    scale = (high - low) / 255
+    return float(np.float32(scale)), int(np.clip(round(-128 - low / scale), -128, 127))
+
+
+def _output(graph: Graph, call: LstmCall, placeholder: int, limits: tuple[float, float]) -> tuple[int, float, int]:
+    """The operator's int8 output in place of a float placeholder: index, scale, zero point."""
+    readers = graph.consumers(placeholder)
+    quantizers = [reader for reader in readers if graph.code(reader) == schema.BuiltinOperator.QUANTIZE]
+    scale, zero_point = asymmetric(limits)
+    same = [operator for operator in quantizers if _has_parameters(graph, operator.outputs[0], scale, zero_point)]
+    if same:  # the quantizer's own rounding of the same range
+        scale = float(graph.tensor(same[0].outputs[0]).quantization.scale[0])
+    parameters = quantization(scale, zero_point)
+    output = graph.add_tensor(f"{call.layer}/output", graph.shape(placeholder), np.int8, quantization=parameters)
+    for operator in quantizers:
+        if operator in same:
+            graph.replace(operator.outputs[0], output)
+        else:
+            add_quantize(graph, output, operator.outputs[0])
+    gone = {id(operator) for operator in quantizers}
+    graph.remove_operators(lambda operator: id(operator) in gone)
+    add_dequantize(graph, output, placeholder)  # for readers that stay in float; pruned where there is none
+    return output, scale, zero_point
+
+
+def _has_parameters(graph: Graph, tensor: int, scale: float, zero_point: int) -> bool:
+    """Whether a tensor has these quantization parameters, up to float rounding of the scale."""
+    found = graph.tensor(tensor).quantization
+    return math.isclose(float(found.scale[0]), scale, rel_tol=1e-5) and int(found.zeroPoint[0]) == zero_point
+
+
+def _initial_state(
+    graph: Graph, call: LstmCall, initial: int | Array, outputs: list[int], dtype: Any, scale: float, zero_point: int
+) -> int:
+    """A tensor that holds the initial state in the state's own type and scale."""
+    parameters = quantization(scale, zero_point)
+    if not isinstance(initial, int):
+        limits = np.iinfo(dtype)
+        stored = np.clip(np.round(initial / scale) + zero_point, limits.min, limits.max).astype(dtype)
+        return graph.add_constant(f"{call.layer}/initial_state", stored, quantization=parameters)
+    source = _unquantized(graph, outputs[initial])
+    result = graph.add_tensor(f"{call.layer}/initial_state", graph.shape(source), dtype, quantization=parameters)
+    add_quantize(graph, source, result)
+    return result
+
+
+def _unquantized(graph: Graph, tensor: int) -> int:
+    """Skips a QUANTIZE and DEQUANTIZE that only pass a float tensor on: an 8-bit detour."""
+    last = graph.producer(tensor)
+    if last is None or graph.code(last) != schema.BuiltinOperator.DEQUANTIZE:
+        return tensor
+    first = graph.producer(last.inputs[0])
+    if first is None or graph.code(first) != schema.BuiltinOperator.QUANTIZE:
+        return tensor
+    source = int(first.inputs[0])
+    return source if graph.tensor(source).type == schema.TensorType.FLOAT32 else tensor
+
+
+def _integer_weights(graph: Graph, call: LstmCall, weights: LstmWeights, x_scale: float) -> list[int]:
+    """Inputs 1 to 17: int8 kernels, int8 recurrent kernels, no peepholes, int32 biases, no projection."""
+    kernels, recurrent, biases = [], [], []
+    for position, gate in enumerate(GATES):
+        name = f"{call.layer}/{gate}_gate"
+        stored, scale = quantize_symmetric(weights.kernels[position])
+        kernels.append(graph.add_constant(f"{name}/kernel", stored, quantization=quantization(scale)))
+        bias_scale = x_scale * scale  # the kernel adds the bias to the accumulator of the input product
+        bias = np.clip(np.round(weights.biases[position] / bias_scale), -INT32_MAX, INT32_MAX).astype(np.int32)
+        biases.append(graph.add_constant(f"{name}/bias", bias, quantization=quantization(bias_scale)))
+        stored, scale = quantize_symmetric(weights.recurrent_kernels[position])
+        recurrent.append(graph.add_constant(f"{name}/recurrent_kernel", stored, quantization=quantization(scale)))
+    return [*kernels, *recurrent, ABSENT, ABSENT, ABSENT, *biases, ABSENT, ABSENT]
+
+
+def _intermediates(graph: Graph, call: LstmCall, output_quantization: Any) -> list[int]:
+    """Four unused gate intermediates, and the hidden state before projection, which has the output's scale."""
+    unused = [graph.add_tensor(f"{call.layer}/{gate}_intermediate", [0], np.float32) for gate in GATES]
+    hidden = graph.add_tensor(f"{call.layer}/hidden_intermediate", [0], np.int8, quantization=output_quantization)
+    return [*unused, hidden]
+
+
+def integer_io(graph: Graph) -> list[str]:
+    """Lets int8 inputs and outputs of the model stand for float ones where quantization is all that lies between.
+
+    Returns:
+        Names of float inputs that had to stay float, because an operator needs their exact values (a mask,
+        token indices).
+    """
+    left = []
+    for position, tensor in enumerate(graph.subgraph.inputs):
+        if graph.tensor(tensor).type != schema.TensorType.FLOAT32:
+            continue
+        readers = graph.consumers(tensor)
+        if len(readers) == 1 and graph.code(readers[0]) == schema.BuiltinOperator.QUANTIZE:
+            _swap(graph, "inputs", position, readers[0].outputs[0])
+        else:
+            left.append(graph.tensor(tensor).name.decode("utf-8", "replace"))
+    for position, tensor in enumerate(graph.subgraph.outputs):
+        operator = graph.producer(tensor)
+        if operator is None or graph.code(operator) != schema.BuiltinOperator.DEQUANTIZE:
+            continue
+        if graph.tensor(operator.inputs[0]).type == schema.TensorType.INT8:
+            _swap(graph, "outputs", position, operator.inputs[0])
+    graph.remove_operators(lambda operator: any(tensor in graph.subgraph.inputs for tensor in operator.outputs))
+    graph.prune_operators()
+    return left
+
+
+def _swap(graph: Graph, side: str, position: int, tensor: int) -> None:
+    old = getattr(graph.subgraph, side)[position]
+    getattr(graph.subgraph, side)[position] = tensor
+    for signature in graph.model.signatureDefs or []:
+        for entry in getattr(signature, side):
+            if entry.tensorIndex == old:
+                entry.tensorIndex = tensor

@@ -1,0 +1,33 @@
+"""Mixed-precision models compute in float32 on devices: TensorFlow Lite has no float16 arithmetic on CPUs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def float32_computation(model: Any) -> Iterator[list[str]]:
+    """Lets every layer of a model compute in float32 for a while.
+
+    Yields:
+        Paths of the layers that otherwise compute in another type.
+    """
+    changed: list[tuple[Any, Any]] = []
+    try:
+        for layer in _all_layers(model):
+            if layer.compute_dtype not in ("float32", None) and str(layer.compute_dtype).startswith(
+                ("float", "bfloat")
+            ):
+                changed.append((layer, layer.dtype_policy))
+                layer.dtype_policy = "float32"
+        yield [str(layer.path) for layer, _ in changed]
+    finally:
+        for layer, policy in changed:
+            layer.dtype_policy = policy
+
+
+def _all_layers(model: Any) -> list[Any]:
+    flatten = getattr(model, "_flatten_layers", None)
+    return list(flatten()) if flatten else []

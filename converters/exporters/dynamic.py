@@ -6,17 +6,22 @@ as one of its matrices has fewer than 1,024 elements. Other layers follow the st
 
 from __future__ import annotations
 
+from ai_edge_litert import schema_py_generated as schema
+
 from edgelstm.converters.exporters.base import Exported, Job
 from edgelstm.converters.exporters.carrier import carrier_graph
 from edgelstm.converters.lowering.fused import fuse_float
 from edgelstm.errors import LoweringError
+
+SMALLEST_MATRIX = 1024  # elements; the stock converter's rule for everything but the LSTMs
 
 
 def export(job: Job) -> Exported:
     """Exports with int8 weights and float32 states.
 
     Raises:
-        LoweringError: If a recurrent layer stays a loop, whose weights the converter leaves in float32.
+        LoweringError: If a recurrent layer stays a loop, whose weights the converter leaves in float32, or
+            nothing would become int8.
     """
     if job.trace.loops:
         loop = job.trace.loops[0]
@@ -26,4 +31,9 @@ def export(job: Job) -> Exported:
         )
     graph = carrier_graph(job, "dynamic")
     fuse_float(graph, job.trace.calls, int8_weights=True)
+    if not any(graph.tensor(index).type == schema.TensorType.INT8 for index in range(len(graph.subgraph.tensors))):
+        raise LoweringError(
+            "Nothing in this model would become int8: it has no LSTM, and none of its weight matrices reaches the "
+            f"{SMALLEST_MATRIX:,} elements from which on the converter quantizes. Use --quantize float16 or float32."
+        )
     return Exported(graph)

@@ -47,6 +47,12 @@ def export(job: Job) -> Exported:
     cuts = cut_carriers(carriers, job.trace.calls, ranges)
     graph = Graph.from_bytes(native.quantize(carriers.to_bytes(), timeout_s=job.timeout_s))
     restore_lstms(graph, cuts, own_inputs=own_inputs, own_outputs=own_outputs)
+    left = float_operators(graph)
+    if left:
+        raise LoweringError(
+            f"The model cannot be fully int8: {', '.join(sorted(set(left)))} would compute with float32 weights. "
+            "Use --quantize dynamic."
+        )
     _sign(graph, signatures)
     strip_metadata(graph)
     signature_order(graph, job)

@@ -72,6 +72,9 @@ def convert(job: dict[str, str]) -> bytes:
     flags.post_training_quantize = job["precision"] in ("float16", "dynamic")
     flags.enable_mlir_dynamic_range_quantizer = job["precision"] in ("float16", "dynamic")
     flags.quantize_to_float16 = job["precision"] == "float16"
+    # One scale for each matrix: with one for each row, FULLY_CONNECTED becomes version 12, which runtimes before
+    # 2.17 do not have.
+    flags.disable_per_channel_quantization_for_dense_layers = True
     result: bytes = converter.Convert(source.SerializeToString(), flags.SerializeToString(), b"", False, b"", None)
     return result
 

@@ -193,6 +193,7 @@ def observe(graph: Graph, lstms: Sequence[FusedLstm], job: Job, folder: Path) ->
         folder: A scratch folder.
 
     Raises:
+        CalibrationError: If an LSTM or an output of the model is NaN or infinite on the data.
         ModelRunError: If the runtime fails.
     """
     assert job.calibration is not None
@@ -221,7 +222,13 @@ def observe(graph: Graph, lstms: Sequence[FusedLstm], job: Job, folder: Path) ->
         "ranges": str(folder / "ranges.npz"),
         "lstms": probes,
     }
-    run_worker(plan, timeout_s=job.timeout_s)
+    result = run_worker(plan, timeout_s=job.timeout_s)[-1]
+    broken = set(result["not_finite"]).intersection(graph.subgraph.outputs, (lstm.output for lstm in lstms))
+    if broken:
+        raise CalibrationError(
+            "The model answers NaN or infinity on the calibration data, so no scales can be chosen: check its weights "
+            "and the data."
+        )
     with np.load(folder / "ranges.npz") as ranges:
         peaks = {lstm.call.index: float(peak) for lstm, peak in zip(lstms, ranges["cell_peak"], strict=True)}
         return Ranges(ranges["min"], ranges["max"], peaks)

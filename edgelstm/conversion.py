@@ -22,7 +22,7 @@ from edgelstm.converters.lowering.signature import Signature, model_signature
 from edgelstm.converters.lowering.trace import Trace, trace_model
 from edgelstm.converters.policies import float32_computation
 from edgelstm.converters.verification import VerificationReport, require_passed, verify_file
-from edgelstm.errors import LoadError, VerificationError
+from edgelstm.errors import LoadError, OutputError, VerificationError
 from edgelstm.runtime.inspection import Inspection, inspect
 
 FORM = "fused"
@@ -102,7 +102,7 @@ def convert(
         exported.graph.prune_tensors()
         flatbuffer = exported.graph.to_bytes()
         file = Path(folder) / output.name
-        file.write_bytes(flatbuffer)
+        _write_temporary(file, flatbuffer)
         inspection = inspect(file)
         _check_result(inspection)
         report = None
@@ -213,6 +213,13 @@ def _open(model: Any, custom: Sequence[str]) -> _Source:
     for weight in model.weights:
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
     return _Source(model, model.name, digest.hexdigest())
+
+
+def _write_temporary(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise OutputError(f"Cannot write the temporary file {path}: {error.strerror}. Free space there.") from error
 
 
 def _length_of(data: Mapping[str, Any] | None) -> int | None:

@@ -19,7 +19,8 @@ from typing import Any
 from edgelstm.converters.lowering import activations, masks
 from edgelstm.converters.lowering.calls import LstmCall
 from edgelstm.converters.lowering.signature import Signature, TensorSpec, output_names
-from edgelstm.errors import LoweringError
+from edgelstm.converters.lowering.time_distributed import folded_call
+from edgelstm.errors import LoweringError, OutputError
 
 FREEZE_PREACTIVATION = 1000.0  # sigmoid(-1000) is exactly 0 and sigmoid(1000) exactly 1 in float32
 SMALLEST_FREEZE_WEIGHT = 0.05  # keeps the extra feature below float16's 65,504
@@ -65,6 +66,7 @@ def trace_model(model: Any, signature: Signature, folder: Path, *, padding: str 
 
     Raises:
         LoweringError: If the model cannot be traced.
+        OutputError: If the folder cannot be written.
     """
     import keras
     import tensorflow as tf
@@ -97,7 +99,11 @@ def trace_model(model: Any, signature: Signature, folder: Path, *, padding: str 
         result.outputs.append(TensorSpec(name, tuple(shape.as_list()) if shape.rank is not None else (), ""))
     module = tf.Module()
     module.captured = list(concrete.variables)
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": concrete})
+    try:
+        tf.saved_model.save(module, str(folder), signatures={"serving_default": concrete})
+    except (OSError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise OutputError(f"Cannot write the temporary folder {folder}: {reason}. Free space there.") from error
     return result
 
 
@@ -134,6 +140,7 @@ def _carriers(result: Trace, padding: str) -> Iterator[None]:
         (keras.layers.Bidirectional, "_can_attempt_fused_lstm"): lambda *_, **__: False,
         # Draws random numbers even in inference, which would leave a variable in the graph.
         (keras.layers.RNN, "_maybe_config_dropout_masks"): lambda *_, **__: None,
+        (keras.layers.TimeDistributed, "call"): folded_call(keras.layers.TimeDistributed.call),
     }
     shortcuts = {(owner, name): stand_in for (owner, name), stand_in in shortcuts.items() if hasattr(owner, name)}
     kept = {(owner, name): getattr(owner, name) for owner, name in shortcuts}

@@ -123,12 +123,13 @@ class VerificationReport:
         """The report as lines for a terminal."""
         lines = [f"{self.precision}, {self.data} data: {'passed' if self.passed else 'FAILED'}"]
         for parity in self.parities:
-            agreement = parity.decision_agreement
-            decisions = "" if agreement is None else f", decisions agree on {100 * agreement:.1f} %"
-            lines.append(
-                f"  {parity.runtime}: {parity.invokes} consecutive calls, largest difference "
-                f"{parity.max_abs_difference:.2g} (allowed {parity.tolerance:.2g}){decisions}"
-            )
+            lines += [
+                f"  {parity.runtime}, {parity.invokes} calls in a row without a reset",
+                f"    largest difference from Keras {parity.max_abs_difference:.1e}, allowed {parity.tolerance:.0e}",
+                f"    mean difference               {parity.mean_abs_difference:.1e}",
+            ]
+            if parity.decision_agreement is not None:
+                lines.append(f"    same decision                 {100 * parity.decision_agreement:.1f} %")
         return "\n".join([*lines, *(f"  {problem}" for problem in self.problems)])
 
 

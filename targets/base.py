@@ -136,18 +136,21 @@ class Measurement:
         }
 
     def summary(self) -> str:
-        """Returns what a person wants to know first, in a few lines."""
+        """Returns what a person wants to know first, in a few lines of at most 80 columns (warnings are longer)."""
         statistics = self.statistics
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         first = min(self.processes, key=lambda process: process.load_us)
         lines = [
-            f"{self.artifact.name}: {self.size_bytes:,} bytes, {self.runtime} {self.runtime_version}, {threads}, "
-            f"{self.kind} on {self.machine.get('cpu') or 'an unknown processor'} ({self.target})",
-            f"median {format_us(statistics.p50_us)} ({statistics.confidence:.0%} confidence "
-            f"{format_us(statistics.p50_low_us)} to {format_us(statistics.p50_high_us)}), "
-            f"p90 {format_us(statistics.p90_us)}, p99 {format_us(statistics.p99_us)}, "
-            f"min {format_us(statistics.min_us)}, max {format_us(statistics.max_us)}, {statistics.num_samples} calls",
-            f"load {format_us(first.load_us)}, first call {format_us(first.first_invoke_us)}{_memory(first)}",
+            f"{self.artifact.name} ({self.size_bytes:,} bytes), {self.kind} on {self.target}",
+            f"  machine     {self.machine.get('cpu') or 'unknown processor'}, {threads}",
+            f"  runtime     {self.runtime} {self.runtime_version}",
+            f"  median      {format_us(statistics.p50_us)} ({statistics.confidence:.0%} confidence "
+            f"{format_us(statistics.p50_low_us)} to {format_us(statistics.p50_high_us)})",
+            f"  p90, p99    {format_us(statistics.p90_us)}, {format_us(statistics.p99_us)}",
+            f"  min, max    {format_us(statistics.min_us)}, {format_us(statistics.max_us)} of "
+            f"{statistics.num_samples} calls",
+            f"  start       load {format_us(first.load_us)}, first call {format_us(first.first_invoke_us)}",
+            *_memory(first),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
         return "\n".join(lines)
@@ -187,8 +190,8 @@ def format_us(duration_us: float) -> str:
     return f"{duration_us / 1e6:.3g} s"
 
 
-def _memory(process: ProcessSamples) -> str:
+def _memory(process: ProcessSamples) -> list[str]:
     if process.base_rss_bytes is None or process.peak_rss_bytes is None:
-        return ""
+        return []
     model_bytes = process.peak_rss_bytes - process.base_rss_bytes
-    return f", {model_bytes / 2**20:.1f} MiB of memory for runtime and model"
+    return [f"  memory      {model_bytes / 2**20:.1f} MiB for runtime and model"]

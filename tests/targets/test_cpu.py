@@ -122,9 +122,14 @@ def test_the_plan_reaches_every_worker(worker_answers, model_file):
 def test_the_summary_reads_well(worker_answers, model_file):
     worker_answers()
     assert bench(model_file, plan="quick").summary().splitlines() == [
-        "m.tflite: 5 bytes, ai-edge-litert 9.8, 1 thread, measured on Abacus (cpu)",
-        "median 100 µs (95% confidence 100 µs to 100 µs), p90 101 µs, p99 101 µs, min 99 µs, max 101 µs, 60 calls",
-        "load 900 µs, first call 400 µs, 6.0 MiB of memory for runtime and model",
+        "m.tflite (5 bytes), measured on cpu",
+        "  machine     Abacus, 1 thread",
+        "  runtime     ai-edge-litert 9.8",
+        "  median      100 µs (95% confidence 100 µs to 100 µs)",
+        "  p90, p99    101 µs, 101 µs",
+        "  min, max    99 µs, 101 µs of 60 calls",
+        "  start       load 900 µs, first call 400 µs",
+        "  memory      6.0 MiB for runtime and model",
     ]
 
 
@@ -147,7 +152,7 @@ def test_what_makes_numbers_doubtful_is_said(worker_answers, model_file, changes
 def test_unknown_memory_is_left_out(worker_answers, model_file):
     worker_answers(base_rss_bytes=None, peak_rss_bytes=None)
     measured = bench(model_file, plan="quick")
-    assert measured.summary().splitlines()[2] == "load 900 µs, first call 400 µs"
+    assert measured.summary().splitlines()[-1] == "  start       load 900 µs, first call 400 µs"
     assert measured.warnings == ()
 
 

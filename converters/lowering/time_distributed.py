@@ -28,8 +28,14 @@ def folded_call(original: Any) -> Any:
 
 
 def _treats_rows_alike(layer: Any, keras: Any) -> bool:
-    """Whether a layer is Keras' own, has no state over time, and so do all layers inside it."""
+    """Whether a layer is Keras' own and keeps nothing from call to call, and so do all layers inside it."""
     if isinstance(layer, (keras.Sequential, keras.src.models.functional.Functional)):
         return len(layer.outputs) == 1 and all(_treats_rows_alike(inner, keras) for inner in layer.layers)
-    excluded = (keras.layers.RNN, keras.layers.Wrapper, keras.layers.Lambda, keras.Model)
-    return type(layer).__module__.startswith("keras.src.layers") and not isinstance(layer, excluded)
+    inner = getattr(layer, "layer", None) or getattr(layer, "cell", None)
+    if inner is not None and not _is_of_keras(inner):
+        return False
+    return _is_of_keras(layer) and getattr(layer, "stateful", False) is not True
+
+
+def _is_of_keras(layer: Any) -> bool:
+    return type(layer).__module__.startswith("keras.src.layers") and type(layer).__name__ != "Lambda"

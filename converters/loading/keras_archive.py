@@ -1,0 +1,107 @@
+"""The `.keras` archive: a zip of config.json, metadata.json and model.weights.h5."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from edgelstm.converters.loading.custom import check_spec, import_custom
+from edgelstm.converters.loading.hdf5 import FREE_BYTES, MAX_EXPANSION, open_hdf5
+from edgelstm.converters.loading.policy import allowed_objects
+from edgelstm.converters.loading.reasons import reason
+from edgelstm.converters.loading.rebuild import rebuild
+from edgelstm.converters.loading.redefined import refuse_redefined
+from edgelstm.converters.loading.weights import archive_prints, check_archive_weights
+from edgelstm.errors import LoadError
+
+if TYPE_CHECKING:
+    import keras
+
+MAGIC = b"PK\x03\x04"
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+MAX_CONFIG_BYTES = 16 << 20
+"""The configuration of a model of 1000 layers takes about 1 MiB."""
+
+
+def recognizes(head: bytes) -> bool:
+    """Tells whether a file begins as a zip archive does."""
+    return head.startswith(MAGIC)
+
+
+def read(path: Path, custom: tuple[str, ...]) -> keras.Model:
+    """Reads a .keras archive; arguments and errors as `Reader.read` says."""
+    for spec in custom:
+        check_spec(spec)
+    with _open(path) as archive:
+        _check_members(archive, path)
+        config = _read_json(archive, CONFIG, path)
+        version = _read_json(archive, METADATA, path).get("keras_version") if METADATA in archive.namelist() else None
+        weights = BytesIO(archive.read(WEIGHTS))
+    # How the model was trained is not loaded, so nothing in there can be missing.
+    objects = allowed_objects(config | {"compile_config": None}, import_custom(custom), path)
+    refuse_redefined(config, str(version), path)
+    with open_hdf5(weights, path) as file:
+        prints = archive_prints(file)
+    model = rebuild(path, ".keras", objects)
+    check_archive_weights(model, prints, path)
+    return model
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except LoadError:
+        raise
+    except Exception as error:  # zipfile raises whatever fits: BadZipFile, EOFError, zlib.error, RuntimeError, ...
+        raise LoadError(
+            f"Cannot load {path}: the archive is damaged or incomplete ({reason(error)}). Copy or save it again."
+        ) from error
+
+
+def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuses what Keras did not write, before anything is unpacked."""
+    names = archive.namelist()
+    for name in names:
+        inner = PurePosixPath(name.replace("\\", "/"))
+        if inner.is_absolute() or ".." in inner.parts or ":" in "".join(inner.parts[:1]):
+            raise LoadError(
+                f"Cannot load {path}: its entry {name!r} leads outside the archive. Do not trust this file."
+            )
+    if CONFIG not in names:
+        raise LoadError(
+            f"Cannot load {path}: it is a zip archive, but not one that Keras wrote (it has no {CONFIG}). "
+            "Give the file that model.save('model.keras') writes; unpack it first if it was packed."
+        )
+    if WEIGHTS not in names:
+        raise LoadError(f"Cannot load {path}: the archive has no {WEIGHTS}. Save the model again with model.save().")
+    _check_sizes(archive, path)
+
+
+def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
+    """Bounds what unpacking can take; `zipfile` never unpacks more of an entry than it declares."""
+    total = sum(entry.file_size for entry in archive.infolist())
+    configs = sum(archive.getinfo(name).file_size for name in (CONFIG, METADATA) if name in archive.namelist())
+    if configs > MAX_CONFIG_BYTES or total > max(FREE_BYTES, MAX_EXPANSION * path.stat().st_size):
+        raise LoadError(
+            f"Cannot load {path}: unpacked it would take {total >> 20} MiB, {configs >> 20} MiB of that for the "
+            "configuration, so it looks like a decompression bomb. Save the model again with model.save()."
+        )
+
+
+def _read_json(archive: zipfile.ZipFile, name: str, path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(archive.read(name))
+    except (ValueError, RecursionError) as error:
+        raise LoadError(
+            f"Cannot load {path}: its {name} is damaged ({reason(error)}). Save the model again."
+        ) from error
+    if not isinstance(value, dict):
+        raise LoadError(f"Cannot load {path}: its {name} holds no model. Save the model again with model.save().")
+    return value

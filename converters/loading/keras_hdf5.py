@@ -1,0 +1,73 @@
+"""The HDF5 file of `model.save("model.h5")`: the configuration as an attribute, the weights by layer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgelstm.converters.loading.custom import check_spec, import_custom
+from edgelstm.converters.loading.hdf5 import open_hdf5
+from edgelstm.converters.loading.policy import allowed_objects
+from edgelstm.converters.loading.reasons import reason
+from edgelstm.converters.loading.rebuild import rebuild
+from edgelstm.converters.loading.redefined import refuse_redefined
+from edgelstm.converters.loading.weights import check_legacy_weights
+from edgelstm.errors import LoadError
+
+if TYPE_CHECKING:
+    import keras
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+_OFFSETS = (0, 512, 1024, 2048)  # a user block may stand in front
+
+
+def recognizes(head: bytes) -> bool:
+    """Tells whether the signature of HDF5 stands where the format allows it."""
+    return any(head.startswith(MAGIC, offset) for offset in _OFFSETS)
+
+
+def read(path: Path, custom: tuple[str, ...]) -> keras.Model:
+    """Reads an HDF5 model; arguments and errors as `Reader.read` says."""
+    for spec in custom:
+        check_spec(spec)
+    with open_hdf5(path, path) as file:
+        config = _config(file, path)
+        if "model_weights" not in file:
+            raise LoadError(f"Cannot load {path}: it holds no weights. Save the whole model with model.save().")
+        version = _text(file.attrs.get("keras_version", file["model_weights"].attrs.get("keras_version", "1")))
+    objects = allowed_objects(config, import_custom(custom), path)
+    refuse_redefined(config, version, path)
+    model = rebuild(path, ".h5", objects)
+    with open_hdf5(path, path) as file:
+        check_legacy_weights(model, file["model_weights"], path)
+    return model
+
+
+def _config(file: Any, path: Path) -> Any:
+    text = file.attrs.get("model_config")
+    if text is None:
+        if "layer_names" in file.attrs or any(
+            name in file for name in ("layers", "_layer_checkpoint_dependencies", "vars")
+        ):
+            raise LoadError(
+                f"Cannot load {path}: it holds weights only, the architecture is missing. Build the model in Python, "
+                "call model.load_weights() on this file, and save the whole model with model.save('model.keras')."
+            )
+        raise LoadError(
+            f"Cannot load {path}: it is an HDF5 file, but not a model that Keras wrote (it has no model_config). "
+            "Give the file that model.save() writes."
+        )
+    try:
+        config = json.loads(_text(text))
+    except (ValueError, RecursionError) as error:
+        raise LoadError(
+            f"Cannot load {path}: its model_config is damaged ({reason(error)}). Save the model again."
+        ) from error
+    if not isinstance(config, dict):
+        raise LoadError(f"Cannot load {path}: its model_config holds no model. Save the model again with model.save().")
+    return config
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,139 @@
+"""Checking that the weights in a file and the weights of the model rebuilt from it are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgelstm.converters.loading.hdf5 import Array, datasets, read_array
+from edgelstm.errors import LoadError
+
+Print = tuple[tuple[int, ...], bytes]
+"""Shape and digest of an array: equal for equal values, whatever their precision in memory."""
+
+# Groups of a .keras archive whose values are no weights: the state of training and of random numbers.
+_TRAINING_STATE = re.compile(r"(^|/)(optimizer|_?metrics|_?compile_metrics|[^/]*(seed|random)_generator[^/]*)/")
+_NUMBERED = re.compile(r"(^|/)vars/\d+$")
+
+
+def archive_prints(file: Any) -> dict[str, Print]:
+    """Returns the fingerprint of every array in the weights of a .keras archive, by its path there."""
+    return {name: _fingerprint(read_array(value)) for name, value in datasets(file) if not _TRAINING_STATE.search(name)}
+
+
+def check_archive_weights(model: Any, prints: dict[str, Print], path: Path) -> None:
+    """Checks that every weight of a model stands in its .keras archive and the reverse.
+
+    Keras is not strict here: it leaves out weights that no layer asks for, and only warns where a layer in a nested
+    container keeps random ones.
+
+    Raises:
+        LoadError: If a weight of the model is not in the file, or one in the file is not in the model.
+    """
+    if any(_stores_its_own_way(layer) for layer in model._flatten_layers()):
+        return  # what such a layer writes need not be its weights; it checks them itself
+    in_file = set(prints.values())
+    for variable in model.weights:
+        # Keras merges low-rank adapters into the kernel when it saves, and starts new ones when it loads.
+        if not variable.name.startswith("lora_") and _fingerprint(_values(variable)) not in in_file:
+            raise LoadError(
+                f"Cannot load {path}: Keras left the weight {variable.path!r} at random values, because the file holds "
+                "none for it. Save the model again with the Keras that trained it."
+            )
+    in_model = {_fingerprint(_values(variable)) for variable in model.variables}
+    for name, value in prints.items():
+        if _NUMBERED.search(name) and value not in in_model:
+            raise LoadError(
+                f"Cannot load {path}: the weight {name!r} of shape {value[0]} in the file has no place in the model "
+                "that its configuration describes. Save the model again with the Keras that trained it."
+            )
+
+
+def check_legacy_weights(model: Any, group: Any, path: Path) -> None:
+    """Checks that every layer of a model has the weights that an HDF5 file holds under the layer's name.
+
+    Keras assigns them in order: the n-th layer with weights in the file to the n-th in the model, and so within each
+    layer, going by shape alone.
+
+    Args:
+        model: The model.
+        group: The file's group "model_weights".
+        path: The file, for messages.
+
+    Raises:
+        LoadError: If names, number, order, shapes or values differ.
+    """
+    saved = {name: _text_list(group[name], "weight_names") for name in _text_list(group, "layer_names")}
+    saved = {name: weight_names for name, weight_names in saved.items() if weight_names}
+    layers = [layer for layer in model.layers if layer.weights]
+    if [layer.name for layer in layers] != list(saved):
+        different = sorted({layer.name for layer in layers} ^ set(saved))
+        raise LoadError(
+            f"Cannot load {path}: the layers with weights in the file and in the model that its configuration "
+            f"describes differ in {', '.join(map(repr, different)) or 'their order'}. Save the model again."
+        )
+    for layer in layers:
+        _check_layer(layer, group[layer.name], saved[layer.name], path)
+    _check_top_level(model, layers, group, path)
+
+
+def _check_layer(layer: Any, group: Any, weight_names: list[str], path: Path) -> None:
+    variables = layer.trainable_weights + layer.non_trainable_weights  # the order of this format
+    kinds = [name.rpartition("/")[2].partition(":")[0] for name in weight_names]
+    own_kinds = [variable.name for variable in variables]
+    misplaced = kinds != own_kinds and sorted(kinds) == sorted(own_kinds)
+    if misplaced or len(variables) != len(weight_names):
+        raise LoadError(
+            f"Cannot load {path}: the layer {layer.name!r} has the weights {', '.join(own_kinds)}, and the file holds "
+            f"{', '.join(kinds)} for it. Load it in the Keras that wrote it and save it with model.save('model.keras')."
+        )
+    for variable, name in zip(variables, weight_names, strict=True):
+        if _fingerprint(_values(variable)) != _fingerprint(read_array(group[name])):
+            raise LoadError(
+                f"Cannot load {path}: the weight {variable.path!r} of the layer {layer.name!r} differs from the file's "
+                f"{name!r} after loading. Load it in the Keras that wrote it and save it with "
+                "model.save('model.keras')."
+            )
+
+
+def _check_top_level(model: Any, layers: Iterable[Any], group: Any, path: Path) -> None:
+    of_layers = {id(weight) for layer in layers for weight in layer.weights}
+    own = [weight for weight in model.weights if id(weight) not in of_layers]
+    names = _text_list(group["top_level_model_weights"], "weight_names") if "top_level_model_weights" in group else []
+    saved = {_fingerprint(read_array(group["top_level_model_weights"][name])) for name in names}
+    for variable in own:
+        if _fingerprint(_values(variable)) not in saved:
+            raise LoadError(
+                f"Cannot load {path}: the file holds no values for the model's own weight {variable.path!r}. "
+                "Save the model again with model.save('model.keras')."
+            )
+
+
+def _text_list(group: Any, name: str) -> list[str]:
+    """Returns a list of names from an attribute, or from its parts name0, name1, ... when it was too large for one."""
+    if name in group.attrs:
+        parts = [group.attrs[name]]
+    else:
+        part_names = itertools.takewhile(group.attrs.__contains__, (f"{name}{part}" for part in itertools.count()))
+        parts = [group.attrs[part] for part in part_names]
+    return [value.decode() if isinstance(value, bytes) else str(value) for values in parts for value in values]
+
+
+def _values(variable: Any) -> Array:
+    return np.asarray(variable)
+
+
+def _fingerprint(values: Array) -> Print:
+    exact = values.astype(np.int64) if values.dtype.kind in "iub" else values.astype(np.float32)
+    return values.shape, hashlib.blake2b(np.ascontiguousarray(exact).tobytes(), digest_size=16).digest()
+
+
+def _stores_its_own_way(layer: Any) -> bool:
+    method = getattr(type(layer), "load_own_variables", None)
+    return not getattr(method, "__module__", "keras").startswith("keras.")

@@ -37,7 +37,7 @@ def read_all(node: Any, budget: int, depth: int = 0) -> int:
         size = math.prod(node.shape or ()) * node.dtype.itemsize
         if size <= budget and not node.is_virtual and not node.external:
             node[()]
-        return budget - size
+        return budget - int(size)
     for name in node:
         inside = isinstance(node.get(name, getlink=True), h5py.HardLink)
         if not inside or depth > MAX_DEPTH or budget < 0:

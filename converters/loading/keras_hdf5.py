@@ -12,7 +12,7 @@ from edgelstm.converters.loading.policy import allowed_objects
 from edgelstm.converters.loading.reasons import reason
 from edgelstm.converters.loading.rebuild import rebuild
 from edgelstm.converters.loading.redefined import refuse_redefined
-from edgelstm.converters.loading.weights import check_legacy_weights
+from edgelstm.converters.loading.weights import check_legacy_weights, legacy_prints
 from edgelstm.errors import LoadError
 
 if TYPE_CHECKING:
@@ -35,12 +35,13 @@ def read(path: Path, custom: tuple[str, ...]) -> keras.Model:
         config = _config(file, path)
         if "model_weights" not in file:
             raise LoadError(f"Cannot load {path}: it holds no weights. Save the whole model with model.save().")
-        version = _text(file.attrs.get("keras_version", file["model_weights"].attrs.get("keras_version", "1")))
+        weights = file["model_weights"]
+        version = _text(file.attrs.get("keras_version", weights.attrs.get("keras_version", "1")))
+        prints = legacy_prints(weights)
     objects = allowed_objects(config, import_custom(custom), path)
     refuse_redefined(config, version, path)
     model = rebuild(path, ".h5", objects)
-    with open_hdf5(path, path) as file:
-        check_legacy_weights(model, file["model_weights"], path)
+    check_legacy_weights(model, prints, path)
     return model
 
 

@@ -131,10 +131,11 @@ class _Policy:
 
     def _refuse_unknown(self, use: str, name: str, module: str | None) -> None:
         full_name = _shown(f"{module}.{name}" if module else name)
+        of_operations = module == "builtins" and hasattr(import_keras().ops, name)  # in a Lambda without code
         raise LoadError(
             f"Cannot load {self._path}: {use} {full_name}, which is not a part of Keras that models are built of, and "
             "nothing is imported because a file names it. If it is your own, give it with "
-            f"--custom module:{_shown(name.rpartition('>')[2])}."
+            f"--custom {'keras.ops' if of_operations else 'module'}:{_shown(name.rpartition('>')[2])}."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,10 @@ from edgelstm.errors import LoadError
 
 Print = tuple[tuple[int, ...], bytes]
 """Shape and digest of an array: equal for equal values, whatever their precision in memory."""
+LayerPrints = dict[str, list[tuple[str, Print]]]
+"""Name and fingerprint of every weight, by the name of the layer; layers without weights are left out."""
+TOP_LEVEL = "top_level_model_weights"
+"""The group of the weights that belong to an HDF5 model itself and to none of its layers."""
 
 # Groups of a .keras archive whose values are no weights: the state of training and of random numbers.
 _TRAINING_STATE = re.compile(r"(^|/)(optimizer|_?metrics|_?compile_metrics|[^/]*(seed|random)_generator[^/]*)/")
@@ -55,63 +59,72 @@ def check_archive_weights(model: Any, prints: dict[str, Print], path: Path) -> N
             )
 
 
-def check_legacy_weights(model: Any, group: Any, path: Path) -> None:
-    """Checks that every layer of a model has the weights that an HDF5 file holds under the layer's name.
+def legacy_prints(group: Any) -> LayerPrints:
+    """Returns the names and fingerprints of all weights in an HDF5 model, by layer, in the order of the file.
+
+    Args:
+        group: The file's group "model_weights".
+    """
+    layers = _text_list(group, "layer_names")
+    if TOP_LEVEL in group:
+        layers.append(TOP_LEVEL)
+    prints = {}
+    for layer in layers:
+        names = _text_list(group[layer], "weight_names")
+        if names:
+            prints[layer] = [(name, _fingerprint(read_array(group[layer][name]))) for name in names]
+    return prints
+
+
+def check_legacy_weights(model: Any, prints: LayerPrints, path: Path) -> None:
+    """Checks that every layer of a model has the weights that its HDF5 file holds under the layer's name.
 
     Keras assigns them in order: the n-th layer with weights in the file to the n-th in the model, and so within each
     layer, going by shape alone.
 
     Args:
         model: The model.
-        group: The file's group "model_weights".
+        prints: What `legacy_prints` returned for the file.
         path: The file, for messages.
 
     Raises:
         LoadError: If names, number, order, shapes or values differ.
     """
-    saved = {name: _text_list(group[name], "weight_names") for name in _text_list(group, "layer_names")}
-    saved = {name: weight_names for name, weight_names in saved.items() if weight_names}
-    layers = [layer for layer in model.layers if layer.weights]
-    if [layer.name for layer in layers] != list(saved):
-        different = sorted({layer.name for layer in layers} ^ set(saved))
+    variables = {
+        layer.name: layer.trainable_weights + layer.non_trainable_weights  # the order of this format
+        for layer in model.layers
+        if layer.weights
+    }
+    of_layers = {id(variable) for layer in variables.values() for variable in layer}
+    own = [variable for variable in model.weights if id(variable) not in of_layers]
+    if own:
+        variables[TOP_LEVEL] = own
+    if list(variables) != list(prints):
+        different = ", ".join(map(repr, sorted(variables.keys() ^ prints.keys()))) or "their order"
         raise LoadError(
             f"Cannot load {path}: the layers with weights in the file and in the model that its configuration "
-            f"describes differ in {', '.join(map(repr, different)) or 'their order'}. Save the model again."
+            f"describes differ in {different}. Save the model again."
         )
-    for layer in layers:
-        _check_layer(layer, group[layer.name], saved[layer.name], path)
-    _check_top_level(model, layers, group, path)
+    for layer, saved in prints.items():
+        _check_layer(layer, variables[layer], saved, path)
 
 
-def _check_layer(layer: Any, group: Any, weight_names: list[str], path: Path) -> None:
-    variables = layer.trainable_weights + layer.non_trainable_weights  # the order of this format
-    kinds = [name.rpartition("/")[2].partition(":")[0] for name in weight_names]
-    own_kinds = [variable.name for variable in variables]
-    misplaced = kinds != own_kinds and sorted(kinds) == sorted(own_kinds)
-    if misplaced or len(variables) != len(weight_names):
+def _check_layer(layer: str, variables: Sequence[Any], saved: list[tuple[str, Print]], path: Path) -> None:
+    saved_kinds = [name.rpartition("/")[2].partition(":")[0] for name, _ in saved]
+    kinds = [variable.name for variable in variables]
+    misplaced = kinds != saved_kinds and sorted(kinds) == sorted(saved_kinds)
+    if misplaced or len(variables) != len(saved):
         raise LoadError(
-            f"Cannot load {path}: the layer {layer.name!r} has the weights {', '.join(own_kinds)}, and the file holds "
-            f"{', '.join(kinds)} for it. Load it in the Keras that wrote it and save it with model.save('model.keras')."
+            f"Cannot load {path}: the layer {layer!r} has the weights {', '.join(kinds)}, and the file holds "
+            f"{', '.join(saved_kinds)} for it. Load it in the Keras that wrote it and save it with "
+            "model.save('model.keras')."
         )
-    for variable, name in zip(variables, weight_names, strict=True):
-        if _fingerprint(_values(variable)) != _fingerprint(read_array(group[name])):
+    for variable, (name, value) in zip(variables, saved, strict=True):
+        if _fingerprint(_values(variable)) != value:
             raise LoadError(
-                f"Cannot load {path}: the weight {variable.path!r} of the layer {layer.name!r} differs from the file's "
+                f"Cannot load {path}: the weight {variable.path!r} of the layer {layer!r} differs from the file's "
                 f"{name!r} after loading. Load it in the Keras that wrote it and save it with "
                 "model.save('model.keras')."
-            )
-
-
-def _check_top_level(model: Any, layers: Iterable[Any], group: Any, path: Path) -> None:
-    of_layers = {id(weight) for layer in layers for weight in layer.weights}
-    own = [weight for weight in model.weights if id(weight) not in of_layers]
-    names = _text_list(group["top_level_model_weights"], "weight_names") if "top_level_model_weights" in group else []
-    saved = {_fingerprint(read_array(group["top_level_model_weights"][name])) for name in names}
-    for variable in own:
-        if _fingerprint(_values(variable)) not in saved:
-            raise LoadError(
-                f"Cannot load {path}: the file holds no values for the model's own weight {variable.path!r}. "
-                "Save the model again with model.save('model.keras')."
             )
 
 

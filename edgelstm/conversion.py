@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgelstm.artifact import Artifact, check_output, write_artifact
+from edgelstm.card import make_card
 from edgelstm.converters.calibration import fit_data, generate_data, read_data
 from edgelstm.converters.exporters import EXPORTERS, Job
-from edgelstm.converters.loading import load_model
-from edgelstm.converters.loading.keras_import import import_keras
 from edgelstm.converters.lowering.masks import PADDINGS
 from edgelstm.converters.lowering.signature import Signature, model_signature
-from edgelstm.converters.lowering.trace import Trace, trace_model
+from edgelstm.converters.lowering.trace import trace_model
 from edgelstm.converters.policies import float32_computation
 from edgelstm.converters.verification import VerificationReport, require_passed, verify_file
-from edgelstm.errors import LoadError, OutputError, VerificationError
+from edgelstm.errors import OutputError, VerificationError
 from edgelstm.runtime.inspection import Inspection, inspect
+from edgelstm.source import open_source
 
-FORM = "fused"
 IO_TYPES = ("float", "int8")
 DEFAULT_TIMEOUT_S = 600.0
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A Keras model, what it is called and a hash of what it was read from."""
-
-    model: Any
-    name: str
-    sha256: str
 
 
 def convert(
@@ -88,7 +75,7 @@ def convert(
     check_output(output)
     report_step = progress or _ignore
     report_step("loading")
-    source = _open(model, custom)
+    source = open_source(model, custom)
     given = None if calibration is None else read_data(calibration)
     with float32_computation(source.model) as mixed, tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
         signature = model_signature(source.model, batch=batch, length=length or _length_of(given), data=given)
@@ -119,8 +106,17 @@ def convert(
                 timeout_s=timeout_s,
             )
             require_passed(report, output.name)
-        notes = [*trace.notes, *exported.notes, *_mixed_note(mixed)]
-        card = _card(output, source, quantize, padding, io, trace, inspection, report, notes)
+        card = make_card(
+            output.name,
+            source,
+            precision=quantize,
+            padding=padding,
+            io=io,
+            trace=trace,
+            inspection=inspection,
+            report=report,
+            notes=[*trace.notes, *exported.notes, *_mixed_note(mixed)],
+        )
         report_step("writing")
         return write_artifact(output, flatbuffer, card)
 
@@ -151,7 +147,7 @@ def verify(
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
     inspection = inspect(opened.path)
     tensors = inspection.signatures[0]
-    source = _open(model, custom)
+    source = open_source(model, custom)
     given = None if data is None else read_data(data)
     with float32_computation(source.model):
         first = tensors.inputs[0].shape if tensors.inputs else (1,)
@@ -195,26 +191,6 @@ def _check_options(quantize: str, batch: int, length: int | None, padding: str, 
             raise ValueError(f"{name}={number} must be at least 1.")
 
 
-def _open(model: Any, custom: Sequence[str]) -> _Source:
-    """Loads a model file, or takes a live model as it is."""
-    if isinstance(model, (str, Path)):
-        path = Path(model)
-        loaded = load_model(path, custom=custom)
-        return _Source(loaded, path.name, hashlib.sha256(path.read_bytes()).hexdigest())
-    keras = import_keras()
-    if not isinstance(model, keras.Model):
-        raise LoadError(
-            f"Cannot convert a {type(model).__module__}.{type(model).__name__}: give a Keras 3 model or the path of "
-            "its file."
-        )
-    if not model.built:
-        raise LoadError(f"Model {model.name!r} has no weights yet: call it once on data, or load its weights.")
-    digest = hashlib.sha256()
-    for weight in model.weights:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
-    return _Source(model, model.name, digest.hexdigest())
-
-
 def _write_temporary(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
@@ -256,68 +232,3 @@ def _precision(artifact: Artifact, inspection: Inspection) -> str:
         return str(artifact.card["precision"])
     found = {lstm.precision for lstm in inspection.lstms}
     return next((name for name in reversed(EXPORTERS) if name in found), "float32")
-
-
-def _card(
-    output: Path,
-    source: _Source,
-    precision: str,
-    padding: str,
-    io: str,
-    trace: Trace,
-    inspection: Inspection,
-    report: VerificationReport | None,
-    notes: Sequence[str],
-) -> dict[str, Any]:
-    """Everything that is known about the file; no time stamps, so that the same work gives the same card."""
-    loops = [f"Layer {loop.layer!r} stays a loop: {loop.reason}." for loop in trace.loops]
-    if not trace.calls and not trace.loops:
-        loops = ["The model has no recurrent layer; it was converted as it is."]
-    verified = report.to_json() if report else {"parity": [], "data": None}
-    tensors = inspection.signatures[0]
-    return {
-        "edgelstm": version("edgelstm"),
-        "model": {"file": output.name},
-        "source": {"name": source.name, "sha256": source.sha256, "class": type(source.model).__name__},
-        "recipe": [],
-        "precision": precision,
-        "io": io,
-        "form": FORM,
-        "padding": padding,
-        "state": {"semantics": "self-resetting"},
-        "inputs": [_tensor(entry) for entry in tensors.inputs],
-        "outputs": [_tensor(entry) for entry in tensors.outputs],
-        "operators": {entry.name: entry.count for entry in inspection.operators},
-        "lstms": [
-            {"layer": call.layer, "units": call.units, "activation": call.activation, "precision": precision}
-            for call in trace.calls
-        ],
-        "parameters": inspection.parameters,
-        "size_bytes": inspection.size_bytes,
-        "sizes": inspection.to_json()["sizes"],
-        "parity": verified["parity"],
-        "verified_on": verified["data"],
-        "accuracy": None,
-        "warnings": [*loops, *notes, *(warning.message for warning in inspection.warnings)],
-        "versions": _versions(),
-    }
-
-
-def _tensor(entry: Any) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "shape": list(entry.shape),
-        "dtype": entry.dtype,
-        "scale": entry.scale,
-        "zero_point": entry.zero_point,
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("tensorflow", "keras", "numpy", "ai-edge-litert"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

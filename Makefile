@@ -62,7 +62,7 @@ old-runtime: venv
 test: venv old-runtime
 	@if [ -e $(OLD_RUNTIME)/.installed ]; then \
 	  export EDGELSTM_RUNTIMES="$${EDGELSTM_RUNTIMES:-tflite-runtime=$(CURDIR)/$(OLD_RUNTIME)/bin/python}"; \
-	fi; $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
+	fi; $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(ARGS)
 
 # Types are checked on the installed package: in this folder edgelstm.converters and edgelstm.targets do not exist.
 lint: venv

@@ -34,16 +34,22 @@ def read_data(source: str | Path | Mapping[str, Any] | Any) -> dict[str, Array]:
     """
     if isinstance(source, (str, Path)):
         return _read_npz(Path(source))
-    if isinstance(source, Mapping):
-        return {str(name): np.asarray(array) for name, array in source.items()}
-    return {"": np.asarray(source)}
+    try:
+        if isinstance(source, Mapping):
+            return {str(name): np.asarray(array) for name, array in source.items()}
+        return {"": np.asarray(source)}
+    except ValueError as error:
+        raise CalibrationError(
+            "The data has rows of different lengths: pad them to one length and give an array of numbers."
+        ) from error
 
 
 def _read_npz(path: Path) -> dict[str, Array]:
     if not path.is_file():
         raise CalibrationError(f"There is no data file {path}: give an .npz file with one array for each input.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:  # numpy leaves a file open that turns out to be damaged
+            archive = np.load(file, allow_pickle=False)
             if isinstance(archive, np.ndarray):
                 return {"": archive}
             return {name: archive[name] for name in archive.files}
@@ -110,14 +116,35 @@ def _fit(spec: TensorSpec, array: Array) -> Array:
             f"Data for input {spec.name!r} has dtype {array.dtype} with fractions, but the model takes {wanted}: "
             "give whole numbers."
         )
-    return array.astype(wanted)
+    with np.errstate(all="ignore"):
+        cast = array.astype(wanted)
+    if not (np.isfinite(cast).all() if wanted.kind == "f" else (cast == array).all()):
+        raise CalibrationError(
+            f"Data for input {spec.name!r} holds values that do not fit into {wanted}, which the model takes: "
+            f"they go from {array.min()} to {array.max()}."
+        )
+    return cast
 
 
-def generate_data(model: Any, inputs: Sequence[TensorSpec], *, padding: str, samples: int = 12) -> dict[str, Array]:
+def generate_data(
+    model: Any,
+    inputs: Sequence[TensorSpec],
+    *,
+    padding: str,
+    ranges: Mapping[str, Sequence[float]] | None = None,
+    samples: int = 12,
+) -> dict[str, Array]:
     """Makes inputs to verify on where the user gave none: seeded, with padded steps where the model has masks.
 
     Token inputs stay below the smallest vocabulary of the model's embeddings. Padded steps come in every
     pattern, or in the promised one.
+
+    Args:
+        model: The Keras model.
+        inputs: Its inputs.
+        padding: What was promised about masked steps.
+        ranges: Smallest and largest value by input name, of the data that the file was calibrated on.
+        samples: Number of samples.
     """
     rng = np.random.default_rng(20)
     layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else []
@@ -129,11 +156,12 @@ def generate_data(model: Any, inputs: Sequence[TensorSpec], *, padding: str, sam
     for spec in inputs:
         shape = (samples, *spec.shape[1:])
         integers = np.dtype(spec.dtype).kind in "iu" or (bool(embeddings) and len(shape) == 2)
+        low, high = (ranges or {}).get(spec.name, (0, 0))
         array: Array
         if integers:
-            array = rng.integers(min(1, tokens - 1), tokens, shape)
+            array = rng.integers(1 if embeddings and tokens > 1 else 0, tokens, shape)
         else:
-            array = rng.normal(size=shape)
+            array = rng.uniform(low, high, shape) if low < high else rng.normal(size=shape)
         if len(shape) >= 2 and padding != "none":
             if integers and masked_tokens:
                 array[_padded(rng, shape[0], shape[1], padding)] = 0
@@ -166,7 +194,9 @@ def calls_of(data: Mapping[str, Array], inputs: Sequence[TensorSpec], *, limit: 
     """
     calls = {}
     for spec in inputs:
-        samples = data[spec.name][:limit]
+        samples = data[spec.name]
+        if len(samples) > limit:  # from everywhere: data is often sorted by class
+            samples = samples[np.linspace(0, len(samples) - 1, limit).astype(int)]
         batch = spec.shape[0]
         wanted = -(-len(samples) // batch) * batch
         filled = np.resize(samples, (wanted, *samples.shape[1:])).reshape(-1, *spec.shape)

@@ -21,11 +21,20 @@ def float32_computation(model: Any) -> Iterator[list[str]]:
                 ("float", "bfloat")
             ):
                 changed.append((layer, layer.dtype_policy))
-                layer.dtype_policy = "float32"
+                layer.dtype_policy = _computing_in_float32(layer.dtype_policy)
         yield [str(layer.path) for layer, _ in changed]
     finally:
         for layer, policy in changed:
             layer.dtype_policy = policy
+
+
+def _computing_in_float32(policy: Any) -> Any:
+    """float32 for computing; weights keep their type, and Keras casts them when they are read."""
+    import keras
+
+    result = keras.DTypePolicy("float32")
+    result._variable_dtype = policy.variable_dtype
+    return result
 
 
 def _all_layers(model: Any) -> list[Any]:

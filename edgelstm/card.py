@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -25,6 +25,7 @@ def make_card(
     inspection: Inspection,
     report: VerificationReport | None,
     notes: Sequence[str],
+    data: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Collects what is known about an exported file; no time stamps, so that the same work gives the same card.
 
@@ -38,6 +39,7 @@ def make_card(
         inspection: What is in the file.
         report: Parity; None if it was left out.
         notes: Sentences for the user.
+        data: Calibration data by input name, None if there was none.
     """
     remarks = [f"Layer {loop.layer!r} stays a loop: {loop.reason}." for loop in trace.loops]
     if not trace.calls and not trace.loops:
@@ -68,10 +70,15 @@ def make_card(
         "sizes": inspection.to_json()["sizes"],
         "parity": verified["parity"],
         "verified_on": verified["data"],
+        "calibrated_on": None if data is None else {name: _range(array) for name, array in data.items()},
         "accuracy": None,
         "warnings": [*remarks, *notes, *(warning.message for warning in inspection.warnings)],
         "versions": _versions(),
     }
+
+
+def _range(array: Any) -> list[float]:
+    return [float(array.min()), float(array.max())]
 
 
 def _tensor(entry: Any) -> dict[str, Any]:

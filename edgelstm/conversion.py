@@ -17,8 +17,8 @@ from edgelstm.converters.lowering.masks import PADDINGS
 from edgelstm.converters.lowering.signature import Signature, model_signature
 from edgelstm.converters.lowering.trace import trace_model
 from edgelstm.converters.policies import float32_computation
-from edgelstm.converters.verification import VerificationReport, require_passed, verify_file
-from edgelstm.errors import OutputError, VerificationError
+from edgelstm.converters.verification import VerificationReport, require_answers, require_passed, verify_file
+from edgelstm.errors import CalibrationError, OutputError, VerificationError
 from edgelstm.runtime.inspection import Inspection, inspect
 from edgelstm.source import open_source
 
@@ -80,6 +80,8 @@ def convert(
     with float32_computation(source.model) as mixed, tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
         signature = model_signature(source.model, batch=batch, length=length or _length_of(given), data=given)
         data = None if given is None else fit_data(given, signature.inputs)
+        if data is not None and quantize == "int8":
+            require_answers(source.model, signature, data)
         report_step("tracing")
         trace = trace_model(source.model, signature, Path(folder) / "saved_model", padding=padding)
         report_step("converting")
@@ -116,6 +118,7 @@ def convert(
             inspection=inspection,
             report=report,
             notes=[*trace.notes, *exported.notes, *_mixed_note(mixed)],
+            data=data,
         )
         report_step("writing")
         return write_artifact(output, flatbuffer, card)
@@ -150,26 +153,30 @@ def verify(
     source = open_source(model, custom)
     given = None if data is None else read_data(data)
     with float32_computation(source.model):
-        first = tensors.inputs[0].shape if tensors.inputs else (1,)
-        signature = model_signature(
-            source.model,
-            batch=first[0] if first else 1,
-            length=first[1] if len(first) > 1 else None,
-            data=given,
-        )
+        shapes = {entry.name: entry.shape for entry in tensors.inputs}
+        lengths = {shape[1] for shape in shapes.values() if len(shape) > 1}
+        signature = model_signature(source.model, length=max(lengths, default=None), data=given, shapes=shapes)
         _check_same_inputs(signature, inspection, opened.path)
         padding = str(opened.card.get("padding", "auto"))
         samples = fit_data(given, signature.inputs) if given else None
-        return verify_file(
+        precision = _precision(opened, inspection)
+        report = verify_file(
             source.model,
             signature,
             opened.path,
             inspection=inspection,
-            precision=_precision(opened, inspection),
-            data=samples or generate_data(source.model, signature.inputs, padding=padding),
+            precision=precision,
+            data=samples
+            or generate_data(source.model, signature.inputs, padding=padding, ranges=opened.card.get("calibrated_on")),
             origin="given" if samples else "generated",
             timeout_s=timeout_s,
         )
+    if precision == "int8" and not samples and not report.passed:
+        raise CalibrationError(
+            f"{opened.path} differs from Keras on generated inputs ({report.problems[0]}) An int8 file is only right "
+            "on inputs like those it was calibrated on: verify it on real data with --data F.npz."
+        )
+    return report
 
 
 def _ignore(_: str) -> None:
@@ -214,7 +221,7 @@ def _check_result(inspection: Inspection) -> None:
 def _mixed_note(mixed: Sequence[str]) -> list[str]:
     if not mixed:
         return []
-    return [f"{len(mixed)} layers compute in mixed precision in Keras; this file computes them in float32."]
+    return ["The model computes in another precision than float32 in Keras; this file computes in float32."]
 
 
 def _check_same_inputs(signature: Signature, inspection: Inspection, path: Path) -> None:

@@ -55,5 +55,5 @@ def open_source(model: Any, custom: Sequence[str]) -> Source:
         raise LoadError(f"Model {model.name!r} has no weights yet: call it once on data, or load its weights.")
     digest = hashlib.sha256()
     for weight in model.weights:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
+        digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return Source(model, model.name, digest.hexdigest())

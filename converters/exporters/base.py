@@ -9,7 +9,7 @@ from typing import Any
 
 from edgelstm.converters.graph import Array, Graph
 from edgelstm.converters.lowering.signature import Signature
-from edgelstm.converters.lowering.trace import Trace
+from edgelstm.converters.lowering.trace import Trace, neutral_names
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,20 @@ def signature_order(graph: Graph, job: Job) -> None:
     The converter lists them in an order of its own; whoever feeds by position would mix them up.
     """
     signature = graph.model.signatureDefs[0]
-    for side, names in (
-        ("inputs", [spec.name for spec in job.signature.inputs]),
-        ("outputs", [spec.name for spec in job.trace.outputs]),
-    ):
-        entries: dict[str, Any] = {entry.name.decode(): entry for entry in getattr(signature, side)}
-        ordered = [entries[name] for name in names if name in entries]
+    inputs = [spec.name for spec in job.signature.inputs]
+    outputs = [spec.name for spec in job.trace.outputs]
+    traced = {"inputs": dict(zip(neutral_names(job.signature), inputs, strict=True)), "outputs": {}}
+    for side, names in (("inputs", inputs), ("outputs", outputs)):
+        entries: dict[str, Any] = {}
+        for entry in getattr(signature, side):
+            name = entry.name.decode()
+            entry.name = traced[side].get(name, name).encode()
+            entries[entry.name.decode()] = entry
+        ordered = [entries[name] for name in names]
         setattr(signature, side, ordered)
         setattr(graph.subgraph, side, [int(entry.tensorIndex) for entry in ordered])
-        for name, entry in zip(names, ordered, strict=False):
-            graph.tensor(int(entry.tensorIndex)).name = name.encode()
+        for entry in ordered:
+            graph.tensor(int(entry.tensorIndex)).name = entry.name
 
 
 def strip_metadata(graph: Graph) -> None:

@@ -19,6 +19,8 @@ from edgelstm.converters.lowering.fused import fuse_float
 from edgelstm.converters.lowering.integer import Ranges, check_integer, cut_carriers, integer_io, restore_lstms
 from edgelstm.errors import CalibrationError, LoweringError
 
+LARGEST_ACTIVATION = 1e6
+
 
 def export(job: Job) -> Exported:
     """Exports in full integer form.
@@ -43,6 +45,7 @@ def export(job: Job) -> Exported:
     carriers = carrier_graph(job, "float32")
     signatures = copy.deepcopy(carriers.model.signatureDefs)
     ranges = _observe(job, carriers)
+    _check_ranges(carriers, ranges)
     own_inputs, own_outputs = len(carriers.subgraph.inputs), len(carriers.subgraph.outputs)
     cuts = cut_carriers(carriers, job.trace.calls, ranges)
     graph = Graph.from_bytes(native.quantize(carriers.to_bytes(), timeout_s=job.timeout_s))
@@ -71,6 +74,19 @@ def _observe(job: Job, carriers: Graph) -> Ranges:
     lstms = fuse_float(graph, job.trace.calls)
     with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
         return observe(graph, lstms, job, Path(folder))
+
+
+def _check_ranges(graph: Graph, ranges: Ranges) -> None:
+    """Refuses activations so large that the 256 steps of one scale leave nothing of all smaller values."""
+    low, high = np.nan_to_num(ranges.low), np.nan_to_num(ranges.high)
+    index = int(np.argmax(np.maximum(-low, high)))
+    largest = max(-float(low[index]), float(high[index]))
+    if largest > LARGEST_ACTIVATION:
+        name = graph.tensor(index).name.decode("utf-8", "replace")
+        raise LoweringError(
+            f"The model cannot be int8: the values of {name!r} go up to {largest:.0e} (attention over masked steps "
+            "adds -1e9), and one scale for all would leave nothing of the others. Use --quantize dynamic."
+        )
 
 
 def _sign(graph: Graph, signatures: Any) -> None:

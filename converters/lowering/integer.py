@@ -242,10 +242,16 @@ def _as_int8(graph: Graph, tensor: int, limits: tuple[float, float], name: str) 
 
 
 def asymmetric(limits: tuple[float, float]) -> tuple[float, int]:
-    """Scale and zero point of an int8 tensor over a range that contains zero."""
-    low, high = limits
+    """Scale and zero point of an int8 tensor over a range that contains zero, as TensorFlow's quantizer rounds them.
+
+    Source: gemmlowp's quantization example, which computes the zero point from the end of the range that
+    gives the smaller rounding error.
+    """
+    low, high = (float(np.float32(limit)) for limit in limits)
     scale = (high - low) / 255
-    return float(np.float32(scale)), int(np.clip(round(-128 - low / scale), -128, 127))
+    from_low, from_high = -128 - low / scale, 127 - high / scale
+    better = from_low if 128 + abs(low / scale) < 127 + abs(high / scale) else from_high
+    return float(np.float32(scale)), int(np.clip(round(better), -128, 127))
 
 
 def _output(graph: Graph, call: LstmCall, placeholder: int, limits: tuple[float, float]) -> tuple[int, float, int]:
@@ -336,8 +342,11 @@ def integer_io(graph: Graph) -> list[str]:
         if graph.tensor(tensor).type != schema.TensorType.FLOAT32:
             continue
         readers = graph.consumers(tensor)
-        if len(readers) == 1 and graph.code(readers[0]) == schema.BuiltinOperator.QUANTIZE:
-            _swap(graph, "inputs", position, readers[0].outputs[0])
+        if readers and all(graph.code(reader) == schema.BuiltinOperator.QUANTIZE for reader in readers):
+            first = readers[0].outputs[0]
+            for reader in readers[1:]:
+                _read_instead(graph, first, reader.outputs[0])
+            _swap(graph, "inputs", position, first)
         else:
             left.append(graph.tensor(tensor).name.decode("utf-8", "replace"))
     for position, tensor in enumerate(graph.subgraph.outputs):
@@ -349,6 +358,17 @@ def integer_io(graph: Graph) -> list[str]:
     graph.remove_operators(lambda operator: any(tensor in graph.subgraph.inputs for tensor in operator.outputs))
     graph.prune_operators()
     return left
+
+
+def _read_instead(graph: Graph, tensor: int, other: int) -> None:
+    """Lets the readers of another quantized version of a value read this one, requantized if scales differ."""
+    parameters, own = graph.tensor(other).quantization, graph.tensor(tensor).quantization
+    if parameters.scale[0] == own.scale[0] and parameters.zeroPoint[0] == own.zeroPoint[0]:
+        graph.replace(other, tensor)
+        return
+    requantized = graph.add_tensor("edgelstm/requantized", graph.shape(other), np.int8, quantization=parameters)
+    graph.replace(other, requantized)
+    add_quantize(graph, tensor, requantized)
 
 
 def _swap(graph: Graph, side: str, position: int, tensor: int) -> None:

@@ -46,7 +46,12 @@ class Signature:
 
 
 def model_signature(
-    model: Any, *, batch: int = 1, length: int | None = None, data: Mapping[str, Any] | None = None
+    model: Any,
+    *,
+    batch: int = 1,
+    length: int | None = None,
+    data: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Signature:
     """Finds the inputs of a model and fixes their free axes.
 
@@ -55,18 +60,25 @@ def model_signature(
         batch: Size given to a free batch axis; a batch size fixed in the model stays.
         length: Number of time steps given to a free axis 1.
         data: Arrays by input name, used for the shapes of a model that does not know its own.
+        shapes: Shapes by input name, of an existing file; an input that they fit takes its shape from there.
 
     Raises:
         LoweringError: If the model has no known inputs, or an axis stays free.
     """
-    shapes, structure = _declared_inputs(model, data)
-    names = _input_names(shapes)
-    fixed = tuple(
-        TensorSpec(name, _fix_shape(model, name, shape, batch, length), dtype)
-        for name, (_, shape, dtype) in zip(names, shapes, strict=True)
-    )
-    free_batch = all(len(shape) > 0 and shape[0] is None for _, shape, _ in shapes)
-    return Signature(fixed, structure, free_batch)
+    declared, structure = _declared_inputs(model, data)
+    names = _input_names(declared)
+    fixed = []
+    for name, (_, shape, dtype) in zip(names, declared, strict=True):
+        known = tuple((shapes or {}).get(name, ()))
+        size = known if _fits(known, shape) else _fix_shape(model, name, shape, batch, length)
+        fixed.append(TensorSpec(name, size, dtype))
+    free_batch = all(len(shape) > 0 and shape[0] is None for _, shape, _ in declared)
+    return Signature(tuple(fixed), structure, free_batch)
+
+
+def _fits(known: Sequence[int], shape: Sequence[int | None]) -> bool:
+    """Whether a shape fills the free axes of another one."""
+    return len(known) == len(shape) and all(free in (None, size) for size, free in zip(known, shape, strict=True))
 
 
 def _declared_inputs(model: Any, data: Mapping[str, Any] | None) -> tuple[list[tuple[str, Any, str]], Any]:
@@ -146,7 +158,8 @@ def output_names(model: Any, outputs: Any) -> list[str]:
 
     keys = _paths(outputs)
     count = len(keys)
-    layers = list(getattr(model, "output_names", None) or [])
+    functional = getattr(model, "_functional", None) or model  # a Sequential keeps its names there
+    layers = list(getattr(functional, "output_names", None) or [])
     names = []
     for position, key in enumerate(keys):
         layer = layers[position] if len(layers) == count else ""

@@ -10,6 +10,7 @@ sub-models, subclassed models) is traced as it is.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -44,12 +45,18 @@ class Trace:
         loops: Recurrent layers that stayed loops.
         notes: Sentences for the user.
         outputs: Names, shapes and dtypes of the model's outputs.
+        paths: Names of all layers with those of the layers around them, by the layer's id.
     """
 
     calls: list[LstmCall] = field(default_factory=list)
     loops: list[Loop] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     outputs: list[TensorSpec] = field(default_factory=list)
+    paths: dict[int, str] = field(default_factory=dict)
+
+    def path(self, layer: Any) -> str:
+        """The layer's name with those of the layers around it."""
+        return self.paths.get(id(layer), str(layer.name))
 
 
 def trace_model(model: Any, signature: Signature, folder: Path, *, padding: str = "auto") -> Trace:
@@ -71,16 +78,20 @@ def trace_model(model: Any, signature: Signature, folder: Path, *, padding: str 
     import keras
     import tensorflow as tf
 
-    result = Trace()
+    result = Trace(paths=_layer_paths(model))
     names: list[str] = []
 
     def serve(**inputs: Any) -> dict[str, Any]:
-        outputs = model(signature.pack([inputs[spec.name] for spec in signature.inputs]), training=False)
+        outputs = model(signature.pack([inputs[name] for name in neutral]), training=False)
         names[:] = output_names(model, outputs)
         flat = keras.tree.flatten(outputs)
         return {name: tf.identity(tensor) for name, tensor in zip(names, flat, strict=True)}
 
-    specs = {spec.name: tf.TensorSpec(spec.shape, spec.dtype, name=spec.name) for spec in signature.inputs}
+    neutral = neutral_names(signature)
+    specs = {
+        name: tf.TensorSpec(spec.shape, spec.dtype, name=name)
+        for name, spec in zip(neutral, signature.inputs, strict=True)
+    }
     function = tf.function(serve, autograph=False)
     with _tracing, _stateless(model, result), _carriers(result, padding):
         try:
@@ -119,7 +130,7 @@ def _stateless(model: Any, result: Trace) -> Iterator[None]:
             changed.append(layer)
             if hasattr(layer, "cell"):
                 result.notes.append(
-                    f"Layer {_path(layer)!r} is stateful in Keras; this file starts every call from zero states."
+                    f"Layer {result.path(layer)!r} is stateful in Keras; this file starts every call from zero states."
                 )
     try:
         yield
@@ -141,6 +152,8 @@ def _carriers(result: Trace, padding: str) -> Iterator[None]:
         # Draws random numbers even in inference, which would leave a variable in the graph.
         (keras.layers.RNN, "_maybe_config_dropout_masks"): lambda *_, **__: None,
         (keras.layers.TimeDistributed, "call"): folded_call(keras.layers.TimeDistributed.call),
+        # TensorFlow refuses scopes with spaces, which Keras allows in names.
+        (keras.src.backend.name_scope, "__init__"): _clean_scopes(keras.src.backend.name_scope.__init__),
     }
     shortcuts = {(owner, name): stand_in for (owner, name), stand_in in shortcuts.items() if hasattr(owner, name)}
     kept = {(owner, name): getattr(owner, name) for owner, name in shortcuts}
@@ -155,7 +168,7 @@ def _carriers(result: Trace, padding: str) -> Iterator[None]:
             if reason is None:
                 return _lower(layer, sequences, initial_state, mask, padding, result)
             if owner is keras.layers.RNN:  # every recurrent layer's own inner_loop ends here
-                result.loops.append(Loop(_path(layer), reason))
+                result.loops.append(Loop(result.path(layer), reason))
             return original(layer, sequences, initial_state, mask, training=training)
 
         return inner_loop
@@ -173,8 +186,27 @@ def _carriers(result: Trace, padding: str) -> Iterator[None]:
             setattr(owner, name, method)
 
 
-def _path(layer: Any) -> str:
-    return str(getattr(layer, "path", None) or layer.name)
+def _clean_scopes(original: Any) -> Any:
+    def init(scope: Any, name: str, **options: Any) -> None:
+        cleaned = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+        original(scope, cleaned if re.match(r"[A-Za-z0-9.]", cleaned) else f"x{cleaned}", **options)
+
+    return init
+
+
+def neutral_names(signature: Signature) -> list[str]:
+    """Names under which the inputs are traced: a function cannot have a parameter named "from"."""
+    return [f"edgelstm_input_{position}" for position in range(len(signature.inputs))]
+
+
+def _layer_paths(layer: Any, prefix: str = "") -> dict[int, str]:
+    """Paths by id, from the structure alone: Keras' own differ between a live model and one from a file."""
+    paths: dict[int, str] = {}
+    flatten = getattr(layer, "_flatten_layers", None)
+    for child in flatten(include_self=False, recursive=False) if flatten else ():
+        path = f"{prefix}{child.name}"
+        paths |= {id(child): path, **_layer_paths(child, f"{path}/")}
+    return paths
 
 
 def _why_loop(layer: Any) -> str | None:
@@ -206,6 +238,7 @@ def _why_not_fused(cell: Any) -> str | None:
 def _lower(layer: Any, sequences: Any, initial_state: Any, mask: Any, padding: str, result: Trace) -> Any:
     """Stands in for `inner_loop`: (last output, outputs of all steps, final states) of one or more fused cells."""
     import keras
+    import tensorflow as tf
 
     if keras.tree.is_nested(mask):
         mask = keras.tree.flatten(mask)[0]
@@ -221,7 +254,10 @@ def _lower(layer: Any, sequences: Any, initial_state: Any, mask: Any, padding: s
         final.append(new_state)
         sequences = outputs
     if plan is not None:
-        sequences = masks.spread(outputs, plan, zero_output=layer.zero_output_for_mask)
+        zero_output = layer.zero_output_for_mask
+        sequences = masks.spread(outputs, plan, zero_output=zero_output and not layer.unroll)
+        if zero_output and layer.unroll:  # an unrolled layer zeroes by the mask in input order, also going backwards
+            sequences = tf.where(_flat_mask(mask)[:, :, tf.newaxis], sequences, tf.zeros_like(sequences))
     return last, sequences, final if stacked else final[0]
 
 
@@ -238,7 +274,7 @@ def _lower_cell(
     import tensorflow as tf
 
     go_backwards = layer.go_backwards and backwards  # the second of stacked cells reads processed steps
-    hidden, cell_state = (tf.convert_to_tensor(value) for value in state)
+    hidden, cell_state = (tf.cast(value, tf.float32) for value in state)
     x = tf.cast(sequences, tf.float32)
     freeze = None
     if plan is None:
@@ -250,12 +286,15 @@ def _lower_cell(
             freeze = _freeze_weight(cell)
             column = tf.cast(plan.tail, tf.float32) * (FREEZE_PREACTIVATION / freeze)
             x = tf.concat([x, tf.broadcast_to(column, x.shape[:2])[:, :, tf.newaxis]], axis=-1)
-    call = LstmCall(len(result.calls), _path(layer), cell.units, activations.fused_name(cell.activation) or "", freeze)
+    call = LstmCall(
+        len(result.calls), result.path(layer), cell.units, activations.fused_name(cell.activation) or "", freeze
+    )
     result.calls.append(call)
     bias = cell.bias if cell.use_bias else tf.zeros([4 * cell.units])
-    outputs, final_cell = _carrier(call)(
-        x, hidden, cell_state, tf.convert_to_tensor(cell.kernel), tf.convert_to_tensor(cell.recurrent_kernel), bias
+    weights = (
+        tf.cast(tf.convert_to_tensor(weight), tf.float32) for weight in (cell.kernel, cell.recurrent_kernel, bias)
     )
+    outputs, final_cell = _carrier(call)(x, hidden, cell_state, *weights)
     if plan is None:
         last = outputs[:, -1, :]
         return last, outputs, [last, final_cell]

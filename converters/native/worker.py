@@ -45,7 +45,7 @@ def load_converter() -> tuple[Any, ...]:
         for module in MODULES:
             _declare_parents(module, spec.submodule_search_locations[0])
         return tuple(importlib.import_module(module) for module in MODULES)
-    except (ImportError, AttributeError):
+    except Exception:  # whatever a release of TensorFlow or protobuf raises when it is loaded in parts
         for name in [name for name in sys.modules if name.split(".")[0] == "tensorflow"]:
             del sys.modules[name]
         importlib.import_module("tensorflow")

@@ -1,0 +1,317 @@
+"""Verification finds files that answer wrongly: by a weight, by a state that leaks, by an output that stands still."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from keras import layers
+
+import edgelstm
+from edgelstm.converters import verification
+from edgelstm.converters.graph import Graph
+from edgelstm.converters.lowering.signature import Signature, model_signature
+from edgelstm.converters.verification import TOLERANCES, VerificationReport, require_passed, verify_file
+from edgelstm.errors import VerificationError
+from tests.converters.tiny import FEATURES, TIME, UNITS, Array, classifier, floats, functional, sequential
+
+Op = schema.BuiltinOperator
+DATA = floats(8, TIME, FEATURES)
+
+
+class Converted(NamedTuple):
+    """A Keras model and its float32 file."""
+
+    model: keras.Model
+    path: Path
+    signature: Signature
+
+    def graph(self) -> Graph:
+        return Graph.from_bytes(self.path.read_bytes())
+
+    def verify(self, file: Path | None = None, **options) -> VerificationReport:
+        keywords = {
+            "inspection": edgelstm.inspect(self.path),
+            "precision": "float32",
+            "data": {"x": DATA},
+            "origin": "given",
+            **options,
+        }
+        return verify_file(self.model, self.signature, file or self.path, **keywords)
+
+
+def converted(model: keras.Model, folder: Path) -> Converted:
+    path = edgelstm.convert(model, folder / "m.tflite", verify=False).path
+    return Converted(model, path, model_signature(model))
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return converted(classifier(), tmp_path_factory.mktemp("good"))
+
+
+def edited(converted: Converted, folder: Path, edit) -> Path:
+    """Writes the file anew after an edit of its graph."""
+    graph = converted.graph()
+    edit(graph)
+    graph.prune_operators()
+    graph.prune_tensors()
+    path = folder / "edited.tflite"
+    path.write_bytes(graph.to_bytes())
+    return path
+
+
+def change_constants(graph: Graph, name: str, change) -> None:
+    """Overwrites every float constant with that in its name."""
+    found = 0
+    for index, tensor in enumerate(graph.subgraph.tensors):
+        value = graph.constant(index)
+        if value is not None and value.dtype == np.float32 and name in tensor.name.decode():
+            graph.model.buffers[tensor.buffer].data = np.frombuffer(
+                change(value).astype(np.float32).tobytes(), np.uint8
+            )
+            found += 1
+    assert found
+
+
+def forget_states(graph: Graph) -> None:
+    """Takes out the operators that write the states."""
+    before = len(graph.operators)
+    graph.remove_operators(lambda operator: any(graph.tensor(tensor).isVariable for tensor in operator.outputs))
+    assert len(graph.operators) == before - 2
+
+
+def exchange_kernels(graph: Graph) -> None:
+    """Exchanges the kernels of the input and the forget gate."""
+    lstm = next(each for each in graph.operators if graph.code(each) == Op.UNIDIRECTIONAL_SEQUENCE_LSTM)
+    lstm.inputs[1], lstm.inputs[2] = lstm.inputs[2], lstm.inputs[1]
+
+
+def dense_weights(graph: Graph) -> int:
+    return next(each for each in graph.operators if graph.code(each) == Op.FULLY_CONNECTED).inputs[1]
+
+
+# What passes
+
+
+def test_a_right_file_passes_on_every_runtime(good):
+    report = good.verify()
+    assert report.passed
+    assert report.problems == []
+    for parity in report.parities:
+        assert parity.passed
+        assert parity.invokes == len(DATA) + 1
+        assert parity.samples == len(DATA) + 1
+        assert 0 <= parity.mean_abs_difference <= parity.max_abs_difference <= parity.tolerance
+        assert parity.decision_agreement == 1
+    require_passed(report, "m.tflite")
+
+
+def test_a_single_sample_is_called_three_times_and_then_again(good):
+    report = good.verify(data={"x": DATA[:1]})
+    assert report.passed
+    assert report.parities[0].invokes == verification.MIN_CALLS + 1
+
+
+def test_the_report_tells_all_numbers_as_json_and_as_text(good):
+    report = good.verify()
+    content = report.to_json()
+    assert (content["passed"], content["precision"], content["data"]) == (True, "float32", "given")
+    assert content["parity"][0]["runtime"].startswith("ai-edge-litert ")
+    assert "float32, given data: passed" in report.summary()
+    assert "9 calls in a row" in report.summary()
+    assert "100.0 %" in report.summary()
+
+
+# What fails
+
+
+def test_one_broken_weight_fails(good, tmp_path):
+    def break_one(value: Array) -> Array:
+        value = value.copy()
+        value.flat[0] += 0.01
+        return value
+
+    path = edited(good, tmp_path, lambda graph: change_constants(graph, "input_gate/kernel", break_one))
+    report = good.verify(path)
+    assert not report.passed
+    with pytest.raises(
+        VerificationError, match=r"m\.tflite was not written: ai-edge-litert .* differs from .* by up to"
+    ):
+        require_passed(report, "m.tflite")
+
+
+def test_exchanged_gates_fail(good, tmp_path):
+    assert not good.verify(edited(good, tmp_path, exchange_kernels)).passed
+
+
+def test_a_state_that_leaks_fails(good, tmp_path):
+    path = edited(good, tmp_path, forget_states)
+    assert {lstm.state for lstm in edgelstm.inspect(path).lstms} == {"leaking"}
+    report = good.verify(path)
+    assert not report.passed
+    with pytest.raises(VerificationError, match="was not written"):
+        require_passed(report, "m.tflite")
+
+
+def test_a_state_that_leaks_fails_on_one_single_sample_too(good, tmp_path):
+    assert not good.verify(edited(good, tmp_path, forget_states), data={"x": DATA[:1]}).passed
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_a_leaking_state_is_beyond_the_tolerance_of_every_precision(good, tmp_path, precision):
+    assert not good.verify(edited(good, tmp_path, forget_states), precision=precision).passed
+
+
+def test_the_public_verification_fails_on_a_leaking_file(good, tmp_path):
+    assert not edgelstm.verify(good.model, edited(good, tmp_path, forget_states)).passed
+    assert edgelstm.verify(good.model, good.path).passed
+
+
+def test_the_model_decides_differently_on_this_data(good):
+    assert len(set(np.asarray(good.model(DATA)).argmax(axis=-1))) > 1
+
+
+def test_decisions_that_differ_are_counted(good, tmp_path):
+    def exaggerate(graph: Graph) -> None:
+        index = dense_weights(graph)
+        value = -20 * graph.constant(index)
+        graph.model.buffers[graph.tensor(index).buffer].data = np.frombuffer(value.tobytes(), np.uint8)
+
+    parity = good.verify(edited(good, tmp_path, exaggerate)).parities[0]
+    assert not parity.passed
+    assert 0 <= parity.decision_agreement < 1
+
+
+def still_output(graph: Graph) -> None:
+    index = dense_weights(graph)
+    size = graph.constant(index).size
+    graph.model.buffers[graph.tensor(index).buffer].data = np.zeros(4 * size, np.uint8)
+
+
+def test_an_output_that_stands_still_is_told_even_where_the_tolerance_is_wide(good, tmp_path, monkeypatch):
+    wide = verification.Tolerance(10.0, 10.0, 1.0, "for this test")
+    monkeypatch.setitem(TOLERANCES, "int8", wide)
+    report = good.verify(edited(good, tmp_path, still_output), precision="int8")
+    assert not report.passed
+    assert "output 'answer' hardly moves with the input, in Keras it does." in report.problems[0]
+
+
+def test_an_output_that_stands_still_in_keras_too_is_right(tmp_path):
+    model = sequential(layers.Input((TIME, FEATURES), name="x"), layers.LSTM(UNITS), layers.Dense(2))
+    kernel, bias = model.layers[1].get_weights()
+    model.layers[1].set_weights([np.zeros_like(kernel), bias])
+    assert converted(model, tmp_path).verify().passed
+
+
+def test_an_output_of_nan_fails(good, tmp_path):
+    path = edited(
+        good, tmp_path, lambda graph: change_constants(graph, "cell_gate/kernel", lambda value: value * np.nan)
+    )
+    report = good.verify(path)
+    assert not report.passed
+    assert "holds NaN or infinity" in report.problems[0]
+
+
+def test_one_bad_output_of_two_fails(tmp_path):
+    x = keras.Input((TIME, FEATURES), name="x")
+    y = layers.LSTM(UNITS)(x)
+    outputs = [layers.Dense(2, name="big")(y), layers.Dense(2, name="small")(y)]
+    model = functional(x, outputs)
+    # Errors are measured on each output's own scale: the big output must not excuse the small one.
+    model.get_layer("big").set_weights([1e4 * value for value in model.get_layer("big").get_weights()])
+    both = converted(model, tmp_path)
+    assert both.verify().passed
+    small = np.sort(model.get_layer("small").get_weights()[0].ravel())
+
+    def break_small(graph: Graph) -> None:
+        for operator in graph.operators:
+            if graph.code(operator) == Op.FULLY_CONNECTED:
+                index = operator.inputs[1]
+                value = graph.constant(index)
+                if np.array_equal(np.sort(value.ravel()), small):
+                    content = np.frombuffer((1.01 * value).tobytes(), np.uint8)
+                    graph.model.buffers[graph.tensor(index).buffer].data = content
+
+    path = edited(both, tmp_path, break_small)
+    assert path.read_bytes() != both.path.read_bytes()
+    report = both.verify(path)
+    assert not report.passed
+    with pytest.raises(VerificationError) as raised:
+        require_passed(report, "m.tflite")
+    differ, allowed = re.search(r"by up to ([\d.e+-]+) .*float32 allows ([\d.e+-]+) ", str(raised.value)).groups()
+    assert float(differ) > float(allowed)
+
+
+def test_a_runtime_that_cannot_run_the_file_is_a_problem_not_a_pass(good, tmp_path):
+    path = tmp_path / "broken.tflite"
+    path.write_bytes(good.path.read_bytes()[:200])
+    report = good.verify(path)
+    assert not report.passed
+    assert len(report.problems) == len(verification.available())
+    with pytest.raises(VerificationError, match="was not written"):
+        require_passed(report, "m.tflite")
+
+
+def test_a_file_that_runs_too_long_is_a_problem(good):
+    report = good.verify(timeout_s=0.01)
+    assert not report.passed
+    assert "was stopped after 0.01 s" in report.problems[0]
+
+
+def test_without_any_runtime_nothing_passes(good, monkeypatch):
+    monkeypatch.setattr(verification, "available", list)
+    report = good.verify()
+    assert not report.passed
+    with pytest.raises(VerificationError, match=r"No TFLite runtime is installed.*pip install ai-edge-litert"):
+        require_passed(report, "m.tflite")
+
+
+# What Keras itself cannot answer
+
+
+def test_nan_from_keras_on_given_data_is_told(good):
+    data = DATA.copy()
+    data[3] = np.nan
+    with pytest.raises(
+        VerificationError, match=r"Keras itself answers with NaN or infinity on the given data \(first in call 3\)"
+    ):
+        good.verify(data={"x": data})
+
+
+def test_generated_calls_that_keras_answers_with_nan_are_left_out(good):
+    data = DATA.copy()
+    data[3] = np.nan
+    report = good.verify(data={"x": data}, origin="generated")
+    assert report.passed
+    assert report.parities[0].invokes == len(DATA)
+
+
+def test_nothing_but_nan_is_told(good):
+    with pytest.raises(VerificationError, match="Keras itself answers with NaN or infinity on the generated data"):
+        good.verify(data={"x": np.full_like(DATA, np.nan)}, origin="generated")
+
+
+# Decisions
+
+
+@functools.cache
+def decision_agreement(activation: str, units: int) -> float | None:
+    expected = np.asarray(sequential(layers.Input((4,)), layers.Dense(units, activation=activation))(floats(9, 4)))
+    report = VerificationReport("float32", "given")
+    answers = {"y": expected[:, np.newaxis]}
+    return verification._compare(report, "runtime", ["y"], [expected[:, np.newaxis]], answers).decision_agreement
+
+
+@pytest.mark.parametrize(
+    "activation, units, agreement",
+    [("softmax", 3, 1.0), ("sigmoid", 1, 1.0), ("linear", 3, None), ("tanh", 1, None), ("sigmoid", 3, None)],
+)
+def test_decisions_are_compared_where_outputs_are_probabilities(activation, units, agreement):
+    assert decision_agreement(activation, units) == agreement

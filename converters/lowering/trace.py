@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ def trace_model(model: Any, signature: Signature, folder: Path, *, padding: str 
     module = tf.Module()
     module.captured = list(concrete.variables)
     try:
-        tf.saved_model.save(module, str(folder), signatures={"serving_default": concrete})
+        with _clean_variables(module.captured):
+            tf.saved_model.save(module, str(folder), signatures={"serving_default": concrete})
     except (OSError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise OutputError(f"Cannot write the temporary folder {folder}: {reason}. Free space there.") from error
@@ -188,10 +189,29 @@ def _carriers(result: Trace, padding: str) -> Iterator[None]:
 
 def _clean_scopes(original: Any) -> Any:
     def init(scope: Any, name: str, **options: Any) -> None:
-        cleaned = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
-        original(scope, cleaned if re.match(r"[A-Za-z0-9.]", cleaned) else f"x{cleaned}", **options)
+        original(scope, _clean(name), **options)
 
     return init
+
+
+def _clean(name: str) -> str:
+    """The name as TensorFlow's scopes take it."""
+    cleaned = re.sub(r"[^A-Za-z0-9_./>-]", "_", name)
+    return cleaned if re.match(r"[A-Za-z0-9.]", cleaned) else f"x{cleaned}"
+
+
+@contextlib.contextmanager
+def _clean_variables(variables: Sequence[Any]) -> Iterator[None]:
+    """Names variables, whose names begin with those of their layers, so that they can be saved."""
+    names = [variable.name for variable in variables]
+    try:
+        for variable, name in zip(variables, names, strict=True):
+            path, _, number = name.partition(":")
+            variable._handle_name = f"{_clean(path)}:{number}"
+        yield
+    finally:
+        for variable, name in zip(variables, names, strict=True):
+            variable._handle_name = name
 
 
 def neutral_names(signature: Signature) -> list[str]:

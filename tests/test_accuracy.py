@@ -1,0 +1,46 @@
+"""Trained models keep their accuracy in every precision, without any reset by the caller."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import edgelstm
+from edgelstm.runtime.arrays import save_arrays
+from edgelstm.runtime.child import run_worker
+from edgelstm.tasks import load_task
+
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
+
+LARGEST_LOSS = 0.005
+NUM_CALIBRATION = 200
+
+
+def answers_without_reset(artifact, x, folder):
+    """The file's answers, all on one interpreter that is never reset."""
+    save_arrays(folder / "inputs.npz", {artifact.card["inputs"][0]["name"]: x[:, np.newaxis]})
+    plan = {"op": "run", "model": artifact.path, "runtime": "ai-edge-litert"}
+    run_worker({**plan, "inputs": folder / "inputs.npz", "outputs": folder / "outputs.npz"}, timeout_s=300)
+    with np.load(folder / "outputs.npz") as archive:
+        return archive[artifact.card["outputs"][0]["name"]][:, 0]
+
+
+@pytest.mark.parametrize(
+    "name, settings, least",
+    [
+        ("rows", {"epochs": 40, "patience": 40}, 0.95),
+        ("text", {"num_train": 3000, "epochs": 7, "num_test": 800}, 0.95),
+    ],
+    ids=["rows", "text"],
+)
+def test_a_trained_model_keeps_its_accuracy(name, settings, least, tmp_path):
+    task = load_task(name)
+    data = task.data(0, **settings)
+    model = task.train(data, 0, **settings)
+    reference = task.evaluate(lambda x: model.predict(x, verbose=0), data)
+    assert reference >= least, "a model that has learned nothing could not lose accuracy"
+    for precision in ("float32", "float16", "dynamic", "int8"):
+        path = tmp_path / f"{name}-{precision}.tflite"
+        artifact = edgelstm.convert(model, path, quantize=precision, calibration=data.x_train[:NUM_CALIBRATION])
+        found = task.evaluate(lambda x, artifact=artifact: answers_without_reset(artifact, x, tmp_path), data)
+        assert found >= reference - LARGEST_LOSS, (precision, reference, found)

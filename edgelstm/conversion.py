@@ -17,7 +17,8 @@ from edgelstm.converters.lowering.masks import PADDINGS
 from edgelstm.converters.lowering.signature import Signature, model_signature
 from edgelstm.converters.lowering.trace import trace_model
 from edgelstm.converters.policies import float32_computation
-from edgelstm.converters.verification import VerificationReport, require_answers, require_passed, verify_file
+from edgelstm.converters.reference import require_answers
+from edgelstm.converters.verification import VerificationReport, require_passed, verify_file
 from edgelstm.errors import CalibrationError, OutputError, VerificationError
 from edgelstm.runtime.inspection import Inspection, inspect
 from edgelstm.source import open_source

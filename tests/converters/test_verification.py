@@ -14,10 +14,11 @@ from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
 import edgelstm
-from edgelstm.converters import verification
+from edgelstm.converters import parity, verification
 from edgelstm.converters.graph import Graph
 from edgelstm.converters.lowering.signature import Signature, model_signature
-from edgelstm.converters.verification import TOLERANCES, VerificationReport, require_passed, verify_file
+from edgelstm.converters.parity import TOLERANCES
+from edgelstm.converters.verification import VerificationReport, require_passed, verify_file
 from edgelstm.errors import VerificationError
 from tests.converters.tiny import FEATURES, TIME, UNITS, Array, classifier, floats, functional, sequential
 
@@ -104,19 +105,19 @@ def test_a_right_file_passes_on_every_runtime(good):
     report = good.verify()
     assert report.passed
     assert report.problems == []
-    for parity in report.parities:
-        assert parity.passed
-        assert parity.invokes == len(DATA) + 1
-        assert parity.samples == len(DATA) + 1
-        assert 0 <= parity.mean_abs_difference <= parity.max_abs_difference <= parity.tolerance
-        assert parity.decision_agreement == 1
+    for each in report.parities:
+        assert each.passed
+        assert each.invokes == len(DATA) + 1
+        assert each.samples == len(DATA) + 1
+        assert 0 <= each.mean_abs_difference <= each.max_abs_difference <= each.tolerance
+        assert each.decision_agreement == 1
     require_passed(report, "m.tflite")
 
 
 def test_a_single_sample_is_called_three_times_and_then_again(good):
     report = good.verify(data={"x": DATA[:1]})
     assert report.passed
-    assert report.parities[0].invokes == verification.MIN_CALLS + 1
+    assert report.parities[0].invokes == parity.MIN_CALLS + 1
 
 
 def test_the_report_tells_all_numbers_as_json_and_as_text(good):
@@ -196,7 +197,7 @@ def still_output(graph: Graph) -> None:
 
 
 def test_an_output_that_stands_still_is_told_even_where_the_tolerance_is_wide(good, tmp_path, monkeypatch):
-    wide = verification.Tolerance(10.0, 10.0, 1.0, "for this test")
+    wide = parity.Tolerance(10.0, 10.0, 1.0, "for this test")
     monkeypatch.setitem(TOLERANCES, "int8", wide)
     report = good.verify(edited(good, tmp_path, still_output), precision="int8")
     assert not report.passed
@@ -304,9 +305,8 @@ def test_nothing_but_nan_is_told(good):
 @functools.cache
 def decision_agreement(activation: str, units: int) -> float | None:
     expected = np.asarray(sequential(layers.Input((4,)), layers.Dense(units, activation=activation))(floats(9, 4)))
-    report = VerificationReport("float32", "given")
     answers = {"y": expected[:, np.newaxis]}
-    return verification._compare(report, "runtime", ["y"], [expected[:, np.newaxis]], answers).decision_agreement
+    return parity.compare("float32", "runtime", ["y"], [expected[:, np.newaxis]], answers)[0].decision_agreement
 
 
 @pytest.mark.parametrize(

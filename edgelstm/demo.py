@@ -70,7 +70,7 @@ def run_demo(
         ValueError: If a setting or the plan is unknown.
     """
     folder = _make_folder(Path(output))
-    with terminal.progress() as terminal_progress, terminal.reserved_stdout():
+    with terminal.working() as terminal_progress:
         result = _measure(folder, progress or terminal_progress or _ignore, seed, dict(settings or {}), plan)
     text = json.dumps(result, indent=2, allow_nan=False)
     _write_complete(folder / "demo.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from edgelstm.converters.lowering.trace import Trace
+from edgelstm.converters.lowering.calls import Trace
 from edgelstm.converters.verification import VerificationReport
 from edgelstm.runtime.inspection import Inspection
 from edgelstm.source import Source

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edgelstm.converters.graph import Array, Graph
+from edgelstm.converters.lowering.calls import Trace
 from edgelstm.converters.lowering.signature import Signature
-from edgelstm.converters.lowering.trace import Trace, neutral_names
+from edgelstm.converters.lowering.trace import neutral_names
 
 
 @dataclass(frozen=True)

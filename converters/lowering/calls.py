@@ -1,8 +1,11 @@
-"""One call of one LSTM layer, as the lowering hands it from the traced graph to the flatbuffer."""
+"""What tracing a model finds: calls of LSTM layers, recurrent layers that stay loops, outputs, notes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgelstm.converters.lowering.signature import TensorSpec
 
 CARRIER_PREFIX = "edgelstm.lstm."
 
@@ -37,3 +40,34 @@ class LstmCall:
     def carrier(self) -> str:
         """Name of the custom operator that stands for the call."""
         return f"{CARRIER_PREFIX}{self.index}"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A recurrent layer that the fused operator cannot express and that stays a loop, with the reason."""
+
+    layer: str
+    reason: str
+
+
+@dataclass
+class Trace:
+    """What tracing found out.
+
+    Attributes:
+        calls: LSTM calls that became carriers, in tracing order.
+        loops: Recurrent layers that stayed loops.
+        notes: Sentences for the user.
+        outputs: Names, shapes and dtypes of the model's outputs.
+        paths: Names of all layers with those of the layers around them, by the layer's id.
+    """
+
+    calls: list[LstmCall] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    outputs: list[TensorSpec] = field(default_factory=list)
+    paths: dict[int, str] = field(default_factory=dict)
+
+    def path(self, layer: Any) -> str:
+        """The layer's name with those of the layers around it."""
+        return self.paths.get(id(layer), str(layer.name))

@@ -13,50 +13,16 @@ import contextlib
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgelstm.converters.lowering import activations, masks
-from edgelstm.converters.lowering.calls import LstmCall
+from edgelstm.converters.lowering.calls import Loop, Trace
+from edgelstm.converters.lowering.recurrent import lower_layer, why_loop
 from edgelstm.converters.lowering.signature import Signature, TensorSpec, output_names
 from edgelstm.converters.lowering.time_distributed import folded_call
 from edgelstm.errors import LoweringError, OutputError
 
-FREEZE_PREACTIVATION = 1000.0  # sigmoid(-1000) is exactly 0 and sigmoid(1000) exactly 1 in float32
-SMALLEST_FREEZE_WEIGHT = 0.05  # keeps the extra feature below float16's 65,504
 _tracing = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Loop:
-    """A recurrent layer that the fused operator cannot express and that stays a loop, with the reason."""
-
-    layer: str
-    reason: str
-
-
-@dataclass
-class Trace:
-    """What tracing found out.
-
-    Attributes:
-        calls: LSTM calls that became carriers, in tracing order.
-        loops: Recurrent layers that stayed loops.
-        notes: Sentences for the user.
-        outputs: Names, shapes and dtypes of the model's outputs.
-        paths: Names of all layers with those of the layers around them, by the layer's id.
-    """
-
-    calls: list[LstmCall] = field(default_factory=list)
-    loops: list[Loop] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    outputs: list[TensorSpec] = field(default_factory=list)
-    paths: dict[int, str] = field(default_factory=dict)
-
-    def path(self, layer: Any) -> str:
-        """The layer's name with those of the layers around it."""
-        return self.paths.get(id(layer), str(layer.name))
 
 
 def trace_model(model: Any, signature: Signature, folder: Path, *, padding: str = "auto") -> Trace:
@@ -156,8 +122,7 @@ def _carriers(result: Trace, padding: str) -> Iterator[None]:
         # TensorFlow refuses scopes with spaces, which Keras allows in names.
         (keras.src.backend.name_scope, "__init__"): _clean_scopes(keras.src.backend.name_scope.__init__),
     }
-    shortcuts = {(owner, name): stand_in for (owner, name), stand_in in shortcuts.items() if hasattr(owner, name)}
-    kept = {(owner, name): getattr(owner, name) for owner, name in shortcuts}
+    kept = {(owner, name): getattr(owner, name) for owner, name in shortcuts if hasattr(owner, name)}
 
     def replacement(owner: Any) -> Any:
         original = originals[owner]
@@ -165,9 +130,9 @@ def _carriers(result: Trace, padding: str) -> Iterator[None]:
         def inner_loop(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
             if threading.get_ident() != thread:
                 return original(layer, sequences, initial_state, mask, training=training)
-            reason = _why_loop(layer)
+            reason = why_loop(layer)
             if reason is None:
-                return _lower(layer, sequences, initial_state, mask, padding, result)
+                return lower_layer(layer, sequences, initial_state, mask, padding, result)
             if owner is keras.layers.RNN:  # every recurrent layer's own inner_loop ends here
                 result.loops.append(Loop(result.path(layer), reason))
             return original(layer, sequences, initial_state, mask, training=training)
@@ -177,14 +142,24 @@ def _carriers(result: Trace, padding: str) -> Iterator[None]:
     try:
         for owner in originals:
             owner.inner_loop = replacement(owner)
-        for (owner, name), stand_in in shortcuts.items():
-            setattr(owner, name, stand_in)
+        for (owner, name), method in kept.items():
+            setattr(owner, name, _for_thread(thread, shortcuts[owner, name], method))
         yield
     finally:
         for owner, original in originals.items():
             owner.inner_loop = original
         for (owner, name), method in kept.items():
             setattr(owner, name, method)
+
+
+def _for_thread(thread: int, stand_in: Any, method: Any) -> Any:
+    """A method that is another one in one thread: models may be trained in others meanwhile."""
+
+    def either(*arguments: Any, **options: Any) -> Any:
+        chosen = stand_in if threading.get_ident() == thread else method
+        return chosen(*arguments, **options)
+
+    return either
 
 
 def _clean_scopes(original: Any) -> Any:
@@ -227,124 +202,3 @@ def _layer_paths(layer: Any, prefix: str = "") -> dict[int, str]:
         path = f"{prefix}{child.name}"
         paths |= {id(child): path, **_layer_paths(child, f"{path}/")}
     return paths
-
-
-def _why_loop(layer: Any) -> str | None:
-    """Why a recurrent layer cannot be fused; None if it can."""
-    return next((reason for cell in _cells(layer) if (reason := _why_not_fused(cell))), None)
-
-
-def _cells(layer: Any) -> list[Any]:
-    import keras
-
-    cell = layer.cell
-    return list(cell.cells) if type(cell) is keras.layers.StackedRNNCells else [cell]
-
-
-def _why_not_fused(cell: Any) -> str | None:
-    import keras
-
-    if type(cell) is not keras.layers.LSTMCell:
-        return f"its cell is a {type(cell).__name__}, and only LSTMCell has a fused operator"
-    if not activations.is_sigmoid(cell.recurrent_activation):
-        name = getattr(cell.recurrent_activation, "__name__", "custom")
-        return f"recurrent_activation={name!r}, and the fused operator's gates are sigmoid"
-    if activations.fused_name(cell.activation) is None:
-        name = getattr(cell.activation, "__name__", "custom")
-        return f"activation={name!r}, and the fused operator knows {', '.join(activations.FUSED)}"
-    return None
-
-
-def _lower(layer: Any, sequences: Any, initial_state: Any, mask: Any, padding: str, result: Trace) -> Any:
-    """Stands in for `inner_loop`: (last output, outputs of all steps, final states) of one or more fused cells."""
-    import keras
-    import tensorflow as tf
-
-    if keras.tree.is_nested(mask):
-        mask = keras.tree.flatten(mask)[0]
-    plan = None
-    if mask is not None and padding != "none":
-        plan = masks.plan_mask(_flat_mask(mask), go_backwards=layer.go_backwards, padding=padding)
-    stacked = type(layer.cell) is keras.layers.StackedRNNCells
-    states = initial_state if stacked else [initial_state]
-    final: list[Any] = []
-    for cell, state in zip(_cells(layer), states, strict=True):
-        first = not final
-        last, outputs, new_state = _lower_cell(layer, cell, sequences, state, plan, result, backwards=first)
-        final.append(new_state)
-        sequences = outputs
-    if plan is not None:
-        zero_output = layer.zero_output_for_mask
-        sequences = masks.spread(outputs, plan, zero_output=zero_output and not layer.unroll)
-        if zero_output and layer.unroll:  # an unrolled layer zeroes by the mask in input order, also going backwards
-            sequences = tf.where(_flat_mask(mask)[:, :, tf.newaxis], sequences, tf.zeros_like(sequences))
-    return last, sequences, final if stacked else final[0]
-
-
-def _flat_mask(mask: Any) -> Any:
-    import tensorflow as tf
-
-    return tf.squeeze(mask, axis=-1) if len(mask.shape) == 3 else mask
-
-
-def _lower_cell(
-    layer: Any, cell: Any, sequences: Any, state: Any, plan: Any, result: Trace, *, backwards: bool
-) -> tuple[Any, Any, list[Any]]:
-    """One fused cell over one sequence; outputs stay compacted where there is a mask."""
-    import tensorflow as tf
-
-    go_backwards = layer.go_backwards and backwards  # the second of stacked cells reads processed steps
-    hidden, cell_state = (tf.cast(value, tf.float32) for value in state)
-    x = tf.cast(sequences, tf.float32)
-    freeze = None
-    if plan is None:
-        x = tf.reverse(x, axis=[1]) if go_backwards else x
-    else:
-        if backwards:
-            x = masks.compact(x, plan, go_backwards=go_backwards)
-        if layer.return_state:
-            freeze = _freeze_weight(cell)
-            column = tf.cast(plan.tail, tf.float32) * (FREEZE_PREACTIVATION / freeze)
-            x = tf.concat([x, tf.broadcast_to(column, x.shape[:2])[:, :, tf.newaxis]], axis=-1)
-    call = LstmCall(
-        len(result.calls), result.path(layer), cell.units, activations.fused_name(cell.activation) or "", freeze
-    )
-    result.calls.append(call)
-    bias = cell.bias if cell.use_bias else tf.zeros([4 * cell.units])
-    weights = (
-        tf.cast(tf.convert_to_tensor(weight), tf.float32) for weight in (cell.kernel, cell.recurrent_kernel, bias)
-    )
-    outputs, final_cell = _carrier(call)(x, hidden, cell_state, *weights)
-    if plan is None:
-        last = outputs[:, -1, :]
-        return last, outputs, [last, final_cell]
-    last = masks.last_output(outputs, plan, zero_output=layer.zero_output_for_mask)
-    return last, outputs, [masks.last_hidden_state(outputs, plan, hidden), final_cell]
-
-
-def _freeze_weight(cell: Any) -> float:
-    """The largest kernel weight, so that the extra row does not coarsen the quantization of the others."""
-    import tensorflow as tf
-
-    with tf.init_scope():
-        largest = float(tf.reduce_max(tf.abs(tf.convert_to_tensor(cell.kernel))))
-    return max(largest, SMALLEST_FREEZE_WEIGHT)
-
-
-def _carrier(call: LstmCall) -> Any:
-    """A function that the converter turns into one custom operator with the name of the call.
-
-    Its body gives the right shapes and NaN everywhere: a body that is ever executed must be noticed.
-    """
-    import tensorflow as tf
-
-    attributes = f'name: "{call.carrier}" attr {{ key: "tfl_fusable_op" value {{ b: true }} }}'
-
-    @tf.function(experimental_implements=attributes, autograph=False)
-    def carrier(x: Any, hidden: Any, cell: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> Any:
-        used = sum(tf.reduce_sum(tensor) for tensor in (x, hidden, cell, kernel, recurrent_kernel, bias))
-        batch, time = x.shape[0], x.shape[1]
-        never = used * float("nan")
-        return tf.zeros([batch, time, call.units]) + never, tf.zeros([batch, call.units]) + never
-
-    return carrier

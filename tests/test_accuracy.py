@@ -29,7 +29,7 @@ def answers_without_reset(artifact, x, folder):
     "name, settings, least",
     [
         ("rows", {"epochs": 40, "patience": 40}, 0.95),
-        ("text", {"num_train": 3000, "epochs": 7, "num_test": 800}, 0.95),
+        ("text", {"num_test": 800}, 0.95),
     ],
     ids=["rows", "text"],
 )

@@ -19,7 +19,7 @@ import numpy as np
 from conversion import machine
 
 import edgelstm
-from edgelstm.runtime.child import run_worker
+from edgelstm.runtime.calls import run_calls
 from edgelstm.tasks import TASKS, load_task
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
@@ -29,13 +29,9 @@ NUM_CALIBRATION = 200
 def predict_without_reset(path: Path, x: Any) -> Any:
     """The file's answers to x, one call after the other on one interpreter."""
     card = edgelstm.Artifact.open(path).card
-    with tempfile.TemporaryDirectory() as folder:
-        inputs, outputs = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
-        np.savez(inputs, **{card["inputs"][0]["name"]: x[:, np.newaxis]})
-        plan = {"op": "run", "model": str(path), "runtime": "ai-edge-litert"}
-        run_worker({**plan, "inputs": str(inputs), "outputs": str(outputs)}, timeout_s=600)
-        with np.load(outputs) as answers:
-            return answers[card["outputs"][0]["name"]][:, 0]
+    calls = {card["inputs"][0]["name"]: x[:, np.newaxis]}
+    answers, _ = run_calls(path, calls, runtime="ai-edge-litert", timeout_s=600)
+    return answers[card["outputs"][0]["name"]][:, 0]
 
 
 def measure(task_name: str, seed: int, folder: Path) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgelstm.artifact import write_temporary
 from edgelstm.converters.graph import DTYPES, Array, Graph
+from edgelstm.converters.layers import layers_inside
 from edgelstm.converters.lowering.fused import FusedLstm
 from edgelstm.converters.lowering.integer import Ranges
 from edgelstm.converters.lowering.signature import TensorSpec
@@ -147,7 +149,7 @@ def generate_data(
         samples: Number of samples.
     """
     rng = np.random.default_rng(20)
-    layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else []
+    layers = layers_inside(model)
     embeddings = [layer for layer in layers if type(layer).__name__ == "Embedding"]
     tokens = min((int(layer.input_dim) for layer in embeddings), default=2)
     masked_tokens = any(layer.mask_zero for layer in embeddings)
@@ -242,7 +244,7 @@ def observe(graph: Graph, lstms: Sequence[FusedLstm], job: Job, folder: Path) ->
             }
         )
     model = folder / "float.tflite"
-    model.write_bytes(graph.to_bytes())
+    write_temporary(model, graph.to_bytes())
     save_arrays(folder / "inputs.npz", calls_of(job.calibration, graph_inputs(graph), limit=MAX_SAMPLES))
     plan = {
         "op": "observe",

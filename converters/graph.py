@@ -6,7 +6,7 @@ Only subgraph 0 is edited; the bodies of loops (other subgraphs) are carried alo
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import flatbuffers
@@ -209,9 +209,10 @@ class Graph:
                 if entry.tensorIndex == old:
                     entry.tensorIndex = new
 
-    def remove_operators(self, unwanted: Callable[[Any], bool]) -> None:
+    def remove(self, operators: Iterable[Any]) -> None:
         """Drops operators; whoever read their outputs must have been rewired before."""
-        self.subgraph.operators = [operator for operator in self.operators if not unwanted(operator)]
+        gone = {id(operator) for operator in operators}
+        self.subgraph.operators = [operator for operator in self.operators if id(operator) not in gone]
 
     # -- putting in order
 

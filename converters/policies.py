@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from edgelstm.converters.layers import layers_inside
+
 
 @contextlib.contextmanager
 def float32_computation(model: Any) -> Iterator[list[str]]:
@@ -16,7 +18,7 @@ def float32_computation(model: Any) -> Iterator[list[str]]:
     """
     changed: list[tuple[Any, Any]] = []
     try:
-        for layer in _all_layers(model):
+        for layer in (model, *layers_inside(model)):
             if layer.compute_dtype not in ("float32", None) and str(layer.compute_dtype).startswith(
                 ("float", "bfloat")
             ):
@@ -35,8 +37,3 @@ def _computing_in_float32(policy: Any) -> Any:
     result = keras.DTypePolicy("float32")
     result._variable_dtype = policy.variable_dtype
     return result
-
-
-def _all_layers(model: Any) -> list[Any]:
-    flatten = getattr(model, "_flatten_layers", None)
-    return list(flatten()) if flatten else []

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgelstm.converters.calibration import MAX_SAMPLES, calls_of
 from edgelstm.converters.graph import Array
+from edgelstm.converters.layers import layers_inside
 from edgelstm.converters.lowering.signature import Signature
 from edgelstm.errors import CalibrationError
 
@@ -76,8 +77,7 @@ def _states_kept(model: Any) -> Iterator[Callable[[], None]]:
     """Gives a function that zeroes the states of stateful layers, and afterwards puts back what was in them."""
     import keras
 
-    flatten = getattr(model, "_flatten_layers", None)
-    layers = [layer for layer in (flatten() if flatten else ()) if getattr(layer, "stateful", False) is True]
+    layers = [layer for layer in layers_inside(model) if getattr(layer, "stateful", False) is True]
     variables = [variable for layer in layers for variable in keras.tree.flatten(getattr(layer, "states", None) or [])]
     kept = [variable.numpy() for variable in variables]
 

@@ -6,7 +6,6 @@ the first call comes again at the end: a file that remembers its previous call c
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,8 +19,7 @@ from edgelstm.converters.lowering.signature import Signature
 from edgelstm.converters.parity import MIN_CALLS, Parity, compare
 from edgelstm.converters.reference import expected_outputs
 from edgelstm.errors import ModelRunError, VerificationError
-from edgelstm.runtime.arrays import save_arrays
-from edgelstm.runtime.child import run_worker
+from edgelstm.runtime.calls import run_calls
 from edgelstm.runtime.inspection import Inspection
 from edgelstm.runtime.interpreters import available
 
@@ -153,13 +151,7 @@ def _cast(calls: Mapping[str, Array], inputs: Sequence[Any]) -> dict[str, Array]
 
 def _run(file: Path, calls: Mapping[str, Array], runtime: str, python: str, timeout_s: float) -> dict[str, Array]:
     """Outputs by name, dequantized to float32."""
-    with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
-        inputs, outputs = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
-        save_arrays(inputs, calls)
-        plan = {"op": "run", "model": str(file), "runtime": runtime, "inputs": str(inputs), "outputs": str(outputs)}
-        result = run_worker(plan, python=python, timeout_s=timeout_s)[-1]
-        with np.load(outputs) as archive:
-            actual = {name: archive[name] for name in archive.files}
+    actual, result = run_calls(file, calls, runtime=runtime, python=python, timeout_s=timeout_s)
     for tensor in result["outputs"]:
         if tensor["scale"]:
             stored = actual[tensor["name"]].astype(np.float32)

@@ -118,6 +118,18 @@ def write_artifact(path: str | Path, model: bytes, card: dict[str, Any]) -> Arti
     return artifact
 
 
+def write_temporary(path: Path, data: bytes) -> None:
+    """Writes a file that only the running job needs.
+
+    Raises:
+        OutputError: If it cannot be written, on a full disk, say.
+    """
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise OutputError(f"Cannot write the temporary file {path}: {error.strerror}. Free space there.") from error
+
+
 def _write_all(contents: list[tuple[Path, bytes]]) -> None:
     """Writes every file completely before the first one gets its name."""
     renames: list[tuple[Path, Path]] = []

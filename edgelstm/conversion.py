@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgelstm.artifact import Artifact, check_output, write_artifact
+from edgelstm.artifact import Artifact, check_output, write_artifact, write_temporary
 from edgelstm.card import make_card
 from edgelstm.converters.calibration import fit_data, generate_data, read_data
 from edgelstm.converters.exporters import EXPORTERS, Job
@@ -19,7 +19,7 @@ from edgelstm.converters.lowering.trace import trace_model
 from edgelstm.converters.policies import float32_computation
 from edgelstm.converters.reference import require_answers
 from edgelstm.converters.verification import VerificationReport, require_passed, verify_file
-from edgelstm.errors import CalibrationError, OutputError, VerificationError
+from edgelstm.errors import CalibrationError, VerificationError
 from edgelstm.runtime.inspection import Inspection, inspect
 from edgelstm.source import open_source
 
@@ -92,7 +92,7 @@ def convert(
         exported.graph.prune_tensors()
         flatbuffer = exported.graph.to_bytes()
         file = Path(folder) / output.name
-        _write_temporary(file, flatbuffer)
+        write_temporary(file, flatbuffer)
         inspection = inspect(file)
         _check_result(inspection)
         report = None
@@ -197,13 +197,6 @@ def _check_options(quantize: str, batch: int, length: int | None, padding: str, 
     for name, number in (("batch", batch), ("length", length)):
         if number is not None and number < 1:
             raise ValueError(f"{name}={number} must be at least 1.")
-
-
-def _write_temporary(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise OutputError(f"Cannot write the temporary file {path}: {error.strerror}. Free space there.") from error
 
 
 def _length_of(data: Mapping[str, Any] | None) -> int | None:

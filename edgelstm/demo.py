@@ -15,7 +15,6 @@ import dataclasses
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,8 +26,7 @@ import numpy.typing as npt
 import edgelstm
 from edgelstm.cli import output as terminal
 from edgelstm.errors import OutputError, VerificationError
-from edgelstm.runtime.arrays import save_arrays
-from edgelstm.runtime.child import run_worker
+from edgelstm.runtime.calls import run_calls
 
 if TYPE_CHECKING:
     import keras
@@ -206,17 +204,9 @@ def _predict_without_reset(path: Path, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         path: A file with one input and one output, of batch 1.
         x: Examples, shape (n, ...).
     """
-    with tempfile.TemporaryDirectory() as folder:
-        inputs, outputs = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
-        (info,) = edgelstm.load(path).inputs
-        arrays = {info.name: x[:, np.newaxis]}
-        save_arrays(inputs, arrays)
-        run_worker(
-            {"op": "run", "model": str(path), "runtime": "auto", "inputs": str(inputs), "outputs": str(outputs)},
-            timeout_s=600,
-        )
-        with np.load(outputs) as answers:
-            return _only_output(dict(answers))[:, 0]
+    (info,) = edgelstm.load(path).inputs
+    answers, _ = run_calls(path, {info.name: x[:, np.newaxis]}, timeout_s=600)
+    return _only_output(answers)[:, 0]
 
 
 def _only_output(answer: npt.NDArray[Any] | dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import edgelstm
-from edgelstm.runtime.arrays import save_arrays
-from edgelstm.runtime.child import run_worker
+from edgelstm.runtime.calls import run_calls
 from edgelstm.tasks import load_task
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
@@ -16,13 +15,11 @@ LARGEST_LOSS = 0.005
 NUM_CALIBRATION = 200
 
 
-def answers_without_reset(artifact, x, folder):
+def answers_without_reset(artifact, x):
     """The file's answers, all on one interpreter that is never reset."""
-    save_arrays(folder / "inputs.npz", {artifact.card["inputs"][0]["name"]: x[:, np.newaxis]})
-    plan = {"op": "run", "model": artifact.path, "runtime": "ai-edge-litert"}
-    run_worker({**plan, "inputs": folder / "inputs.npz", "outputs": folder / "outputs.npz"}, timeout_s=300)
-    with np.load(folder / "outputs.npz") as archive:
-        return archive[artifact.card["outputs"][0]["name"]][:, 0]
+    calls = {artifact.card["inputs"][0]["name"]: x[:, np.newaxis]}
+    answers, _ = run_calls(artifact.path, calls, runtime="ai-edge-litert", timeout_s=300)
+    return answers[artifact.card["outputs"][0]["name"]][:, 0]
 
 
 @pytest.mark.parametrize(
@@ -42,5 +39,5 @@ def test_a_trained_model_keeps_its_accuracy(name, settings, least, tmp_path):
     for precision in ("float32", "float16", "dynamic", "int8"):
         path = tmp_path / f"{name}-{precision}.tflite"
         artifact = edgelstm.convert(model, path, quantize=precision, calibration=data.x_train[:NUM_CALIBRATION])
-        found = task.evaluate(lambda x, artifact=artifact: answers_without_reset(artifact, x, tmp_path), data)
+        found = task.evaluate(lambda x, artifact=artifact: answers_without_reset(artifact, x), data)
         assert found >= reference - LARGEST_LOSS, (precision, reference, found)

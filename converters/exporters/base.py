@@ -52,7 +52,7 @@ def signature_order(graph: Graph, job: Job) -> None:
     """
     signature = graph.model.signatureDefs[0]
     inputs = [spec.name for spec in job.signature.inputs]
-    outputs = [spec.name for spec in job.trace.outputs]
+    outputs = job.trace.outputs
     traced = {"inputs": dict(zip(neutral_names(job.signature), inputs, strict=True)), "outputs": {}}
     for side, names in (("inputs", inputs), ("outputs", outputs)):
         entries: dict[str, Any] = {}

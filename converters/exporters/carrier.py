@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,12 +54,7 @@ def _integer_tokens(graph: Graph) -> None:
             reader.inputs = [constant if index == other else index for index in reader.inputs]
         for reader in casts:
             graph.replace(reader.outputs[0], tensor)
-        _remove(graph, casts)
-
-
-def _remove(graph: Graph, operators: Sequence[Any]) -> None:
-    gone = {id(operator) for operator in operators}
-    graph.remove_operators(lambda operator: id(operator) in gone)
+        graph.remove(casts)
 
 
 def _casts_to_int32(graph: Graph, operator: Any) -> bool:

@@ -1,9 +1,36 @@
-"""Walking through the configuration of a model, as JSON gives it."""
+"""The configuration of a model: read from JSON, and walked through."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+from edgelstm.converters.loading.reasons import reason
+from edgelstm.errors import LoadError
+
+
+def parse_configuration(read: Callable[[], str | bytes], name: str, path: Path) -> dict[str, Any]:
+    """Parses a JSON object out of a model file.
+
+    Args:
+        read: Gives the text; what it raises for damaged text, a ValueError, is told as damage.
+        name: What the text is called in the file.
+        path: The file.
+
+    Raises:
+        LoadError: If the text is damaged or is no JSON object.
+    """
+    try:
+        value = json.loads(read())
+    except (ValueError, RecursionError) as error:
+        raise LoadError(
+            f"Cannot load {path}: its {name} is damaged ({reason(error)}). Save the model again."
+        ) from error
+    if not isinstance(value, dict):
+        raise LoadError(f"Cannot load {path}: its {name} holds no model. Save the model again with model.save().")
+    return value
 
 
 def dictionaries(config: Any) -> Iterator[tuple[dict[str, Any], str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from edgelstm.converters.loading.configuration import parse_configuration
 from edgelstm.converters.loading.custom import check_spec, import_custom
 from edgelstm.converters.loading.hdf5 import FREE_BYTES, MAX_EXPANSION, open_hdf5
 from edgelstm.converters.loading.policy import allowed_objects
@@ -96,12 +96,4 @@ def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
 
 
 def _read_json(archive: zipfile.ZipFile, name: str, path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(archive.read(name))
-    except (ValueError, RecursionError) as error:
-        raise LoadError(
-            f"Cannot load {path}: its {name} is damaged ({reason(error)}). Save the model again."
-        ) from error
-    if not isinstance(value, dict):
-        raise LoadError(f"Cannot load {path}: its {name} holds no model. Save the model again with model.save().")
-    return value
+    return parse_configuration(lambda: archive.read(name), name, path)

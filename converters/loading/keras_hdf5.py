@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgelstm.converters.loading.configuration import parse_configuration
 from edgelstm.converters.loading.custom import check_spec, import_custom
 from edgelstm.converters.loading.hdf5 import open_hdf5
 from edgelstm.converters.loading.policy import allowed_objects
-from edgelstm.converters.loading.reasons import reason
 from edgelstm.converters.loading.rebuild import rebuild
 from edgelstm.converters.loading.redefined import refuse_redefined
 from edgelstm.converters.loading.weights import check_legacy_weights, legacy_prints
@@ -59,15 +58,7 @@ def _config(file: Any, path: Path) -> Any:
             f"Cannot load {path}: it is an HDF5 file, but not a model that Keras wrote (it has no model_config). "
             "Give the file that model.save() writes."
         )
-    try:
-        config = json.loads(_text(text))
-    except (ValueError, RecursionError) as error:
-        raise LoadError(
-            f"Cannot load {path}: its model_config is damaged ({reason(error)}). Save the model again."
-        ) from error
-    if not isinstance(config, dict):
-        raise LoadError(f"Cannot load {path}: its model_config holds no model. Save the model again with model.save().")
-    return config
+    return parse_configuration(lambda: _text(text), "model_config", path)
 
 
 def _text(value: Any) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgelstm.converters.lowering.signature import TensorSpec
-
 CARRIER_PREFIX = "edgelstm.lstm."
 
 
@@ -58,14 +56,14 @@ class Trace:
         calls: LSTM calls that became carriers, in tracing order.
         loops: Recurrent layers that stayed loops.
         notes: Sentences for the user.
-        outputs: Names, shapes and dtypes of the model's outputs.
+        outputs: Names of the model's outputs.
         paths: Names of all layers with those of the layers around them, by the layer's id.
     """
 
     calls: list[LstmCall] = field(default_factory=list)
     loops: list[Loop] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    outputs: list[TensorSpec] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
     paths: dict[int, str] = field(default_factory=dict)
 
     def path(self, layer: Any) -> str:

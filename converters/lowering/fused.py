@@ -87,8 +87,7 @@ def fuse_float(graph: Graph, calls: Sequence[LstmCall], *, int8_weights: bool = 
     states = StateWriter(graph)
     carriers = find_carriers(graph, calls)
     fused = [_fuse(graph, states, call, carrier, int8_weights=int8_weights) for call, carrier in carriers]
-    gone = {id(carrier) for _, carrier in carriers}
-    graph.remove_operators(lambda operator: id(operator) in gone)
+    graph.remove(carrier for _, carrier in carriers)
     graph.sort()
     return fused
 

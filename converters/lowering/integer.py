@@ -48,7 +48,7 @@ class Ranges:
     Attributes:
         low: Smallest value of each tensor of the float graph, by tensor index; NaN where none was seen.
         high: Largest value.
-        cell_peak: Largest |c| over all steps, by call index.
+        cell_peak: Largest |c| over all steps, the initial state included, by call index.
     """
 
     low: Array
@@ -134,7 +134,6 @@ def cut_carriers(graph: Graph, calls: Sequence[LstmCall], ranges: Ranges) -> lis
         hidden_value, cell_value = graph.constant(hidden), graph.constant(cell)
         output_range = ranges.of(sequence, hidden)
         covering[sequence] = output_range
-        peak = max(ranges.cell_peak[call.index], *(abs(bound) for bound in ranges.of(cell)))
         inputs.append(sequence)
         cut = _Cut(
             call=call,
@@ -147,14 +146,13 @@ def cut_carriers(graph: Graph, calls: Sequence[LstmCall], ranges: Ranges) -> lis
             final_cell=None,
             x_range=ranges.of(x),
             output_range=output_range,
-            cell_exponent=cell_exponent(peak if cell_value is None else ranges.cell_peak[call.index]),
+            cell_exponent=cell_exponent(ranges.cell_peak[call.index]),
         )
         if graph.is_used(final_cell):
             inputs.append(final_cell)
             cut.final_cell = len(inputs) - 1
         cuts.append(cut)
-    gone = {id(carrier) for _, carrier in carriers}
-    graph.remove_operators(lambda operator: id(operator) in gone)
+    graph.remove(carrier for _, carrier in carriers)
     graph.prune_operators()
     _write_ranges(graph, ranges, covering)
     graph.model.signatureDefs = []
@@ -269,8 +267,7 @@ def _output(graph: Graph, call: LstmCall, placeholder: int, limits: tuple[float,
             graph.replace(operator.outputs[0], output)
         else:
             add_quantize(graph, output, operator.outputs[0])
-    gone = {id(operator) for operator in quantizers}
-    graph.remove_operators(lambda operator: id(operator) in gone)
+    graph.remove(quantizers)
     add_dequantize(graph, output, placeholder)  # for readers that stay in float; pruned where there is none
     return output, scale, zero_point
 
@@ -355,7 +352,7 @@ def integer_io(graph: Graph) -> list[str]:
             continue
         if graph.tensor(operator.inputs[0]).type == schema.TensorType.INT8:
             _swap(graph, "outputs", position, operator.inputs[0])
-    graph.remove_operators(lambda operator: any(tensor in graph.subgraph.inputs for tensor in operator.outputs))
+    graph.remove([operator for operator in graph.operators if set(operator.outputs) & set(graph.subgraph.inputs)])
     graph.prune_operators()
     return left
 

@@ -16,9 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgelstm.converters.layers import layers_inside
 from edgelstm.converters.lowering.calls import Loop, Trace
 from edgelstm.converters.lowering.recurrent import lower_layer, why_loop
-from edgelstm.converters.lowering.signature import Signature, TensorSpec, output_names
+from edgelstm.converters.lowering.signature import Signature, output_names
 from edgelstm.converters.lowering.time_distributed import folded_call
 from edgelstm.errors import LoweringError, OutputError
 
@@ -45,13 +46,12 @@ def trace_model(model: Any, signature: Signature, folder: Path, *, padding: str 
     import tensorflow as tf
 
     result = Trace(paths=_layer_paths(model))
-    names: list[str] = []
 
     def serve(**inputs: Any) -> dict[str, Any]:
         outputs = model(signature.pack([inputs[name] for name in neutral]), training=False)
-        names[:] = output_names(model, outputs)
+        result.outputs[:] = output_names(model, outputs)
         flat = keras.tree.flatten(outputs)
-        return {name: tf.identity(tensor) for name, tensor in zip(names, flat, strict=True)}
+        return {name: tf.identity(tensor) for name, tensor in zip(result.outputs, flat, strict=True)}
 
     neutral = neutral_names(signature)
     specs = {
@@ -70,10 +70,6 @@ def trace_model(model: Any, signature: Signature, folder: Path, *, padding: str 
                 f"Model {model.name!r} cannot be traced on inputs of shape "
                 f"{', '.join(str(spec.shape) for spec in signature.inputs)}: {type(error).__name__}: {reason}"
             ) from error
-    shapes = concrete.structured_outputs
-    for name in names:
-        shape = shapes[name].shape
-        result.outputs.append(TensorSpec(name, tuple(shape.as_list()) if shape.rank is not None else (), ""))
     module = tf.Module()
     module.captured = list(concrete.variables)
     try:
@@ -88,10 +84,8 @@ def trace_model(model: Any, signature: Signature, folder: Path, *, padding: str 
 @contextlib.contextmanager
 def _stateless(model: Any, result: Trace) -> Iterator[None]:
     """Lets stateful layers start from zeros while they are traced, and writes a note about each."""
-    flatten = getattr(model, "_flatten_layers", None)
-    layers = [layer for layer in flatten() if getattr(layer, "stateful", False) is True] if flatten else []
     changed = []
-    for layer in layers:
+    for layer in [layer for layer in layers_inside(model) if getattr(layer, "stateful", False) is True]:
         with contextlib.suppress(AttributeError):
             layer.stateful = False
             changed.append(layer)
@@ -197,8 +191,7 @@ def neutral_names(signature: Signature) -> list[str]:
 def _layer_paths(layer: Any, prefix: str = "") -> dict[int, str]:
     """Paths by id, from the structure alone: Keras' own differ between a live model and one from a file."""
     paths: dict[int, str] = {}
-    flatten = getattr(layer, "_flatten_layers", None)
-    for child in flatten(include_self=False, recursive=False) if flatten else ():
+    for child in layers_inside(layer, recursive=False):
         path = f"{prefix}{child.name}"
         paths |= {id(child): path, **_layer_paths(child, f"{path}/")}
     return paths

@@ -9,7 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edgelstm.errors import ConversionError, OutputError
+from edgelstm.artifact import write_temporary
+from edgelstm.errors import ConversionError
 
 WORKER = Path(__file__).with_name("worker.py")
 DEFAULT_TIMEOUT_S = 600.0
@@ -48,22 +49,15 @@ def quantize(model: bytes, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> bytes:
     """
     with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
         source = Path(folder) / "calibrated.tflite"
-        _write(source, model)
+        write_temporary(source, model)
         return _run({"op": "quantize", "model": str(source)}, what="int8 quantization", timeout_s=timeout_s)
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise OutputError(f"Cannot write the temporary file {path}: {error.strerror}. Free space there.") from error
 
 
 def _run(job: dict[str, str], *, what: str, timeout_s: float) -> bytes:
     with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
         output = Path(folder) / "result.tflite"
         description = Path(folder) / "job.json"
-        _write(description, json.dumps({**job, "output": str(output)}).encode())
+        write_temporary(description, json.dumps({**job, "output": str(output)}).encode())
         command = [sys.executable, "-P", "-B", str(WORKER), str(description)]
         try:
             done = subprocess.run(

@@ -311,7 +311,7 @@ def test_prune_tensors_drops_unread_tensors_and_buffers_only():
 def test_prune_tensors_keeps_inputs_that_nobody_reads():
     graph, tensors = chain_graph()
     graph.subgraph.inputs.append(tensors["dead"])
-    graph.remove_operators(lambda operator: tensors["dead"] in operator.outputs)
+    graph.remove([operator for operator in graph.operators if tensors["dead"] in operator.outputs])
     sign(graph)
     graph.prune_operators()
     graph.prune_tensors()

@@ -84,7 +84,7 @@ def change_constants(graph: Graph, name: str, change) -> None:
 def forget_states(graph: Graph) -> None:
     """Takes out the operators that write the states."""
     before = len(graph.operators)
-    graph.remove_operators(lambda operator: any(graph.tensor(tensor).isVariable for tensor in operator.outputs))
+    graph.remove([each for each in graph.operators if any(graph.tensor(tensor).isVariable for tensor in each.outputs)])
     assert len(graph.operators) == before - 2
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgelstm.artifact import write_temporary
+from edgelstm.converters.chunks import StreamSignature
 from edgelstm.converters.graph import DTYPES, Array, Graph
 from edgelstm.converters.layers import layers_inside
 from edgelstm.converters.lowering.fused import FusedLstm
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from edgelstm.converters.exporters.base import Job
 
 MAX_SAMPLES = 500  # more hardly move the ranges: LSTM outputs are bounded, and int8 has 256 steps
+MAX_STREAM_CALLS = 5000  # a sequence has one for each chunk
 
 
 def read_data(source: str | Path | Mapping[str, Any] | Any) -> dict[str, Array]:
@@ -206,6 +208,40 @@ def calls_of(data: Mapping[str, Array], inputs: Sequence[TensorSpec], *, limit: 
     return calls
 
 
+def steps_of(data: Mapping[str, Array], signature: StreamSignature) -> int:
+    """Time steps of the sequences in fitted data."""
+    return int(data[signature.sequences[0]].shape[1])
+
+
+def chunked_calls(data: Mapping[str, Array], signature: StreamSignature, *, limit: int) -> tuple[dict[str, Array], int]:
+    """Sequences cut into consecutive calls.
+
+    Args:
+        data: As `streams.fit_sequences` returns it.
+        signature: Inputs with the time axis of one chunk.
+        limit: Most samples to use.
+
+    Returns:
+        Arrays by input name, shape (sequences * chunks, *input shape with batch), and the number of chunks in a
+        sequence.
+    """
+    steps = steps_of(data, signature)
+    whole = calls_of(data, signature.of_steps(steps).inputs, limit=limit)
+    chunks = steps // signature.chunk
+    calls = {
+        spec.name: _chunks(whole[spec.name], spec, chunks)
+        if spec.name in signature.sequences
+        else np.repeat(whole[spec.name], chunks, axis=0)
+        for spec in signature.inputs
+    }
+    return calls, chunks
+
+
+def _chunks(whole: Array, spec: TensorSpec, chunks: int) -> Array:
+    """(sequences, batch, chunks * chunk, …) as (sequences * chunks, batch, chunk, …)."""
+    return np.stack(np.split(whole, chunks, axis=2), axis=1).reshape(-1, *spec.shape)
+
+
 def graph_inputs(graph: Graph) -> list[TensorSpec]:
     """The inputs of a finished graph, which may take other dtypes than the Keras model."""
     specs = []
@@ -239,18 +275,22 @@ def observe(graph: Graph, lstms: Sequence[FusedLstm], job: Job, folder: Path) ->
                 "output": lstm.output,
                 "hidden_state": lstm.hidden_state,
                 "cell_state": lstm.cell_state,
+                "carried": job.streaming,
                 "weights": str(weights),
                 "activation": lstm.call.activation,
             }
         )
     model = folder / "float.tflite"
     write_temporary(model, graph.to_bytes())
-    save_arrays(folder / "inputs.npz", calls_of(job.calibration, graph_inputs(graph), limit=MAX_SAMPLES))
+    calls, sequence = _observed_calls(graph, job)
+    save_arrays(folder / "inputs.npz", calls)
     plan = {
         "op": "observe",
         "model": str(model),
         "runtime": "ai-edge-litert",
         "inputs": str(folder / "inputs.npz"),
+        "reset": sequence is not None,
+        "sequence": sequence,
         "ranges": str(folder / "ranges.npz"),
         "lstms": probes,
     }
@@ -264,3 +304,16 @@ def observe(graph: Graph, lstms: Sequence[FusedLstm], job: Job, folder: Path) ->
     with np.load(folder / "ranges.npz") as ranges:
         peaks = {lstm.call.index: float(peak) for lstm, peak in zip(lstms, ranges["cell_peak"], strict=True)}
         return Ranges(ranges["min"], ranges["max"], peaks)
+
+
+def _observed_calls(graph: Graph, job: Job) -> tuple[dict[str, Array], int | None]:
+    """Arrays by input name, the calls along the first axis, and how many calls of a streaming model make a sequence."""
+    assert job.calibration is not None
+    specs = graph_inputs(graph)
+    if not isinstance(job.signature, StreamSignature):
+        return calls_of(job.calibration, specs, limit=MAX_SAMPLES), None
+    batch = job.signature.inputs[0].shape[0]
+    chunks = steps_of(job.calibration, job.signature) // job.signature.chunk
+    limit = min(MAX_SAMPLES, max(1, MAX_STREAM_CALLS // chunks) * batch)
+    calls, chunks = chunked_calls(job.calibration, job.signature, limit=limit)
+    return {spec.name: calls[spec.name].astype(spec.dtype) for spec in specs}, chunks

@@ -1,6 +1,6 @@
 """A TFLite flatbuffer as a graph that can be edited: look up, add, rewire, sort, prune, write.
 
-Only subgraph 0 is edited; the bodies of loops (other subgraphs) are carried along untouched.
+A `Graph` edits one subgraph, the first one unless told otherwise; the others are carried along untouched.
 """
 
 from __future__ import annotations
@@ -47,16 +47,22 @@ class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
 
 
 class Graph:
-    """Subgraph 0 of a TFLite model, editable.
+    """One subgraph of a TFLite model, editable.
 
     Tensors are named by their index, operators by their `OperatorT` object. Indices of existing
     tensors never change until `prune_tensors`; new tensors are appended.
+
+    Attributes:
+        model: The unpacked `ModelT`, shared by the graphs of all its subgraphs.
+        position: Number of the subgraph in the model.
+        subgraph: The `SubGraphT`.
     """
 
-    def __init__(self, model: Any) -> None:
-        """Wraps an unpacked `ModelT`."""
+    def __init__(self, model: Any, position: int = 0) -> None:
+        """Wraps a subgraph of an unpacked `ModelT`."""
         self.model = model
-        self.subgraph = model.subgraphs[0]
+        self.position = position
+        self.subgraph = model.subgraphs[position]
         if self.subgraph.operators is None:
             self.subgraph.operators = []
         for operator in self.subgraph.operators:
@@ -76,11 +82,19 @@ class Graph:
         builder.Finish(self.model.Pack(builder), FILE_IDENTIFIER)
         return bytes(builder.Output())
 
+    def add_subgraph(self, name: str) -> Graph:
+        """Appends an empty subgraph to the model, for the condition or the body of a loop."""
+        subgraph = schema.SubGraphT()
+        subgraph.name = name.encode()
+        subgraph.tensors, subgraph.operators, subgraph.inputs, subgraph.outputs = [], [], [], []
+        self.model.subgraphs.append(subgraph)
+        return Graph(self.model, len(self.model.subgraphs) - 1)
+
     # -- reading
 
     @property
     def operators(self) -> list[Any]:
-        """The operators of subgraph 0 in execution order."""
+        """The operators in execution order."""
         return self.subgraph.operators  # type: ignore[no-any-return]
 
     def tensor(self, index: int) -> Any:
@@ -283,6 +297,7 @@ class Graph:
         self._prune_buffers()
 
     def _prune_buffers(self) -> None:
+        self._share_buffers()
         used = {0}
         for graph in self.model.subgraphs:
             used.update(int(tensor.buffer) for tensor in graph.tensors)
@@ -294,6 +309,15 @@ class Graph:
                 tensor.buffer = renumbered[int(tensor.buffer)]
         for entry in self.model.metadata or []:
             entry.buffer = renumbered[int(entry.buffer)]
+
+    def _share_buffers(self) -> None:
+        """Lets constants of equal bytes, in whatever subgraph, refer to one buffer."""
+        first: dict[bytes, int] = {}
+        for graph in self.model.subgraphs:
+            for tensor in graph.tensors:
+                data = self.model.buffers[tensor.buffer].data
+                if data is not None and len(data) and not tensor.isVariable:
+                    tensor.buffer = first.setdefault(np.asarray(data, np.uint8).tobytes(), int(tensor.buffer))
 
 
 def _indices(values: Iterable[Any] | None) -> list[int]:

@@ -75,7 +75,13 @@ class Parity:
 
 
 def compare(
-    precision: str, runtime: str, names: Sequence[str], expected: Sequence[Array], actual: Mapping[str, Any]
+    precision: str,
+    runtime: str,
+    names: Sequence[str],
+    expected: Sequence[Array],
+    actual: Mapping[str, Any],
+    *,
+    again: int = 1,
 ) -> tuple[Parity, list[str]]:
     """Compares the answers of a runtime with those of Keras.
 
@@ -83,8 +89,9 @@ def compare(
         precision: A key of `TOLERANCES`.
         runtime: Name and version of the runtime.
         names: Names of the outputs.
-        expected: Keras' answers, each of shape (calls, *output shape); the last call is the first one again.
+        expected: Keras' answers, each of shape (calls, *output shape).
         actual: The runtime's answers by name.
+        again: How many of the last calls are the first ones again.
 
     Returns:
         The figures, and a sentence about each output that is wrong.
@@ -100,7 +107,7 @@ def compare(
         difference = np.abs(got.astype(np.float64) - wanted)
         scale = tolerance.scale(wanted)
         allowed = max(allowed, tolerance.max_difference * scale)
-        if not np.array_equal(got[0], got[-1], equal_nan=True):
+        if not np.array_equal(got[:again], got[-again:], equal_nan=True):
             problems.append(
                 f"{runtime}: output {name!r} answers the first call otherwise when it comes again: it remembers calls."
             )
@@ -117,7 +124,7 @@ def compare(
             total + difference.sum(),
             count + got.size,
         )
-        agreement = _decisions(got, wanted)
+        agreement = decision_agreement(got, wanted)
         if agreement is not None:
             agreements.append(agreement)
     parity = Parity(
@@ -142,7 +149,7 @@ def _is_dead(got: Array, wanted: Array) -> bool:
     return should > 0.05 * extent and moved < 0.05 * should
 
 
-def _decisions(got: Array, wanted: Array) -> float | None:
+def decision_agreement(got: Array, wanted: Array) -> float | None:
     """Part of equal decisions where an output is a probability: the likeliest class, or above one half."""
     low, high = float(wanted.min(initial=0.0)), float(wanted.max(initial=0.0))
     if wanted.ndim != 3 or low < 0 or high > 1:

@@ -27,7 +27,7 @@ def expected_outputs(model: Any, signature: Signature, calls: Mapping[str, Array
         together = {name: array.reshape(-1, *array.shape[2:]) for name, array in calls.items()}
         outputs = _answer(model, signature, together)
         first = _answer(model, signature, {name: array[0] for name, array in calls.items()})
-        if all(_begins_with(output, answer, num_calls) for output, answer in zip(outputs, first, strict=True)):
+        if all(_begins_with(output, answer, num_calls, batch) for output, answer in zip(outputs, first, strict=True)):
             return [output.reshape(num_calls, batch, *output.shape[1:]) for output in outputs]
     answers = []
     with _states_kept(model) as reset_states:
@@ -50,9 +50,9 @@ def require_answers(model: Any, signature: Signature, data: Mapping[str, Array])
         expected_outputs(model, signature, calls)
 
 
-def _begins_with(output: Array, first: Array, num_calls: int) -> bool:
+def _begins_with(output: Array, first: Array, num_calls: int, batch: int) -> bool:
     """Whether a large batch's answer has all calls, and begins with the answer to the first call alone."""
-    if first.ndim == 0 or output.shape != (num_calls * len(first), *first.shape[1:]):
+    if first.shape[:1] != (batch,) or output.shape != (num_calls * batch, *first.shape[1:]):
         return False
     return np.allclose(output[: len(first)], first, rtol=1e-4, atol=1e-5, equal_nan=True)
 

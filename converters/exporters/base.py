@@ -10,7 +10,9 @@ from typing import Any
 from edgelstm.converters.graph import Array, Graph
 from edgelstm.converters.lowering.calls import Trace
 from edgelstm.converters.lowering.signature import Signature
+from edgelstm.converters.lowering.streaming import StreamState
 from edgelstm.converters.lowering.trace import neutral_names
+from edgelstm.runtime.runtimes import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,9 @@ class Job:
         trace: What tracing found.
         calibration: Arrays by input name, shape (samples, *input shape without batch); None without data.
         io: "float" or "int8": type of quantized inputs and outputs.
+        form: What LSTMs become, one of `forms.FORMS`.
+        runtime: What the file is for, a key of `runtimes.FAMILIES`.
+        streaming: Whether states stay from call to call.
         timeout_s: Limit for each native job, in seconds.
     """
 
@@ -31,18 +36,27 @@ class Job:
     trace: Trace
     calibration: Mapping[str, Array] | None = None
     io: str = "float"
+    form: str = "fused"
+    runtime: str = "interpreter"
+    streaming: bool = False
     timeout_s: float = 600.0
 
 
 @dataclass
 class Exported:
-    """A finished flatbuffer and sentences about it for the user."""
+    """A finished flatbuffer, sentences about it for the user, and the states of a streaming model."""
 
     graph: Graph
     notes: list[str] = field(default_factory=list)
+    states: list[StreamState] = field(default_factory=list)
 
 
 Exporter = Callable[[Job], Exported]
+
+
+def instead(job: Job, *precisions: str) -> str:
+    """What to use instead of the job's precision: those of some precisions that its runtime takes."""
+    return f"--quantize {' or '.join(name for name in precisions if name in FAMILIES[job.runtime].precisions)}"
 
 
 def signature_order(graph: Graph, job: Job) -> None:

@@ -10,8 +10,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgelstm.converters.exporters.base import Exported, Job
 from edgelstm.converters.exporters.carrier import carrier_graph
-from edgelstm.converters.lowering.fused import fuse_float
+from edgelstm.converters.lowering.forms import place_float
 from edgelstm.errors import LoweringError
+from edgelstm.runtime.runtimes import FAMILIES
 
 SMALLEST_MATRIX = 1024  # elements; the stock converter's rule for everything but the LSTMs
 
@@ -30,10 +31,17 @@ def export(job: Job) -> Exported:
             "Use --quantize float16, or replace the layer by an LSTM."
         )
     graph = carrier_graph(job, "dynamic")
-    fuse_float(graph, job.trace.calls, int8_weights=True)
+    states = place_float(
+        graph,
+        job.trace.calls,
+        form=job.form,
+        precision="dynamic",
+        streaming=job.streaming,
+        family=FAMILIES[job.runtime],
+    )
     if not any(graph.tensor(index).type == schema.TensorType.INT8 for index in range(len(graph.subgraph.tensors))):
         raise LoweringError(
             "Nothing in this model would become int8: it has no LSTM, and none of its weight matrices reaches the "
             f"{SMALLEST_MATRIX:,} elements from which on the converter quantizes. Use --quantize float16 or float32."
         )
-    return Exported(graph)
+    return Exported(graph, states=states)

@@ -12,14 +12,17 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgelstm.converters import native
 from edgelstm.converters.calibration import observe
-from edgelstm.converters.exporters.base import Exported, Job, signature_order, strip_metadata
+from edgelstm.converters.exporters.base import Exported, Job, instead, signature_order, strip_metadata
 from edgelstm.converters.exporters.carrier import carrier_graph
 from edgelstm.converters.graph import Graph
 from edgelstm.converters.lowering.fused import fuse_float
 from edgelstm.converters.lowering.integer import Ranges, check_integer, cut_carriers, integer_io, restore_lstms
+from edgelstm.converters.lowering.streaming import StreamStates
 from edgelstm.errors import CalibrationError, LoweringError
+from edgelstm.runtime.runtimes import FAMILIES
 
 LARGEST_ACTIVATION = 1e6
+_COARSER = ("dynamic", "float16", "float32")  # what takes a model that cannot be int8
 
 
 def export(job: Job) -> Exported:
@@ -30,13 +33,14 @@ def export(job: Job) -> Exported:
         CalibrationError: If there is no data to calibrate on.
         ConversionError: If the native quantizer fails.
     """
+    family = FAMILIES[job.runtime]
     if job.trace.loops:
         loop = job.trace.loops[0]
         raise LoweringError(
             f"Layer {loop.layer!r} cannot be int8: {loop.reason}, so it stays a loop in float32. "
-            "Use --quantize float16, or replace the layer by an LSTM."
+            f"Use {instead(job, 'float16', 'float32')}, or replace the layer by an LSTM."
         )
-    check_integer(job.trace.calls)
+    check_integer(job.trace.calls, instead(job, *_COARSER))
     if job.calibration is None:
         raise CalibrationError(
             "int8 needs data to choose its scales: pass --calibration F.npz with a few hundred real inputs "
@@ -45,38 +49,43 @@ def export(job: Job) -> Exported:
     carriers = carrier_graph(job, "float32")
     signatures = copy.deepcopy(carriers.model.signatureDefs)
     ranges = _observe(job, carriers)
-    _check_ranges(carriers, ranges)
+    _check_ranges(carriers, ranges, instead(job, *_COARSER))
     own_inputs, own_outputs = len(carriers.subgraph.inputs), len(carriers.subgraph.outputs)
-    cuts = cut_carriers(carriers, job.trace.calls, ranges)
+    cuts = cut_carriers(carriers, job.trace.calls, ranges, streaming=job.streaming)
     graph = Graph.from_bytes(native.quantize(carriers.to_bytes(), timeout_s=job.timeout_s))
-    restore_lstms(graph, cuts, own_inputs=own_inputs, own_outputs=own_outputs)
+    stream = StreamStates(graph, [cut.call for cut in cuts]) if job.streaming else None
+    restore_lstms(
+        graph,
+        cuts,
+        own_inputs=own_inputs,
+        own_outputs=own_outputs,
+        form=job.form,
+        stream=stream,
+        gathers_int16=family.takes("GATHER", "int16"),
+        int8_inputs=job.io == "int8",
+    )
     left = float_operators(graph)
     if left:
         raise LoweringError(
             f"The model cannot be fully int8: {', '.join(sorted(set(left)))} would compute with float32 weights. "
-            "Use --quantize dynamic."
+            f"Use {instead(job, *_COARSER)}."
         )
     _sign(graph, signatures)
     strip_metadata(graph)
     signature_order(graph, job)
-    notes = []
-    if job.io == "int8":
-        notes += [
-            f"Input {name!r} stays float32: the model compares or indexes with its exact values."
-            for name in integer_io(graph)
-        ]
-    return Exported(graph, notes)
+    notes = integer_io(graph, family.interface_types) if job.io == "int8" else []
+    return Exported(graph, notes, stream.expose() if stream else [])
 
 
 def _observe(job: Job, carriers: Graph) -> Ranges:
     """Runs the fused float form of the graph on the calibration data."""
     graph = Graph(copy.deepcopy(carriers.model))
-    lstms = fuse_float(graph, job.trace.calls)
+    lstms = fuse_float(graph, job.trace.calls, streaming=job.streaming)
     with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
         return observe(graph, lstms, job, Path(folder))
 
 
-def _check_ranges(graph: Graph, ranges: Ranges) -> None:
+def _check_ranges(graph: Graph, ranges: Ranges, instead: str) -> None:
     """Refuses activations so large that the 256 steps of one scale leave nothing of all smaller values."""
     low, high = np.nan_to_num(ranges.low), np.nan_to_num(ranges.high)
     index = int(np.argmax(np.maximum(-low, high)))
@@ -85,7 +94,7 @@ def _check_ranges(graph: Graph, ranges: Ranges) -> None:
         name = graph.tensor(index).name.decode("utf-8", "replace")
         raise LoweringError(
             f"The model cannot be int8: the values of {name!r} go up to {largest:.0e} (attention over masked steps "
-            "adds -1e9), and one scale for all would leave nothing of the others. Use --quantize dynamic."
+            f"adds -1e9), and one scale for all would leave nothing of the others. Use {instead}."
         )
 
 

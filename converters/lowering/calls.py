@@ -22,10 +22,13 @@ class LstmCall:
         index: Number of the call in tracing order.
         layer: Path of the layer, for messages.
         units: Size of the hidden state.
-        activation: Name of the cell's activation: a key of `activations.FUSED`.
+        activation: Name of the cell's activation: a key of `activations.STEPWISE`.
         freeze_weight: Set for a masked layer that gives out its final cell state: x carries one more
             feature, and the kernel gets one more row, -freeze_weight for the input gate and
             +freeze_weight for the forget gate, so that steps on which that feature is large keep c.
+        recurrent_activation: Name of the gates' activation, another such key.
+        backwards: Whether the layer reads the last step first.
+        masked: Whether steps are skipped.
     """
 
     index: int
@@ -33,6 +36,9 @@ class LstmCall:
     units: int
     activation: str
     freeze_weight: float | None = None
+    recurrent_activation: str = "sigmoid"
+    backwards: bool = False
+    masked: bool = False
 
     @property
     def carrier(self) -> str:
@@ -42,7 +48,7 @@ class LstmCall:
 
 @dataclass(frozen=True)
 class Loop:
-    """A recurrent layer that the fused operator cannot express and that stays a loop, with the reason."""
+    """A recurrent layer that is no LSTM and stays Keras' own loop, with the reason."""
 
     layer: str
     reason: str
@@ -54,7 +60,7 @@ class Trace:
 
     Attributes:
         calls: LSTM calls that became carriers, in tracing order.
-        loops: Recurrent layers that stayed loops.
+        loops: Recurrent layers that stayed Keras' own loops.
         notes: Sentences for the user.
         outputs: Names of the model's outputs.
         paths: Names of all layers with those of the layers around them, by the layer's id.

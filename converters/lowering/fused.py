@@ -13,8 +13,10 @@ from edgelstm.converters.graph import ABSENT, Array, Graph, quantization
 from edgelstm.converters.lowering import activations
 from edgelstm.converters.lowering.calls import CARRIER_PREFIX, LstmCall
 from edgelstm.converters.lowering.states import StateWriter, add_dequantize
+from edgelstm.converters.lowering.streaming import KINDS, StreamStates
 from edgelstm.converters.lowering.weights import GATES, LstmWeights, quantize_symmetric, read_weights
 from edgelstm.errors import LoweringError
+from edgelstm.runtime.runtimes import RuntimeFamily
 
 _FLOAT_VERSION, _HYBRID_VERSION = 1, 3  # op_version.cc: 3 since asymmetric quantization of inputs exists
 
@@ -32,8 +34,9 @@ class FusedLstm:
         weights: Its weights.
         input: Tensor index of x, shape (batch, time, features).
         output: Tensor index of the hidden state of every step, shape (batch, time, units).
-        hidden_state: Tensor index of the initial hidden state, shape (batch, units).
-        cell_state: Tensor index of the initial cell state, shape (batch, units).
+        hidden_state: Tensor index of the hidden state before the first step, shape (batch, units): of a
+            streaming model the variable tensor.
+        cell_state: The same for the cell state.
     """
 
     call: LstmCall
@@ -73,34 +76,73 @@ def foreign_operators(graph: Graph) -> list[str]:
     return sorted(name for name in names if not name.startswith(CARRIER_PREFIX))
 
 
-def fuse_float(graph: Graph, calls: Sequence[LstmCall], *, int8_weights: bool = False) -> list[FusedLstm]:
-    """Replaces every carrier by a fused LSTM that starts each invoke from its initial state.
+def fuse_float(graph: Graph, calls: Sequence[LstmCall], *, streaming: bool = False) -> list[FusedLstm]:
+    """Replaces every carrier by a fused LSTM in float32, for whoever observes a run.
 
     Args:
         graph: The converter's result; changed in place. Indices of its tensors stay as they are.
-        calls: The calls found by tracing.
-        int8_weights: Whether the weights become int8 (precision "dynamic").
+        calls: The calls found by tracing, all of them such as the operator can run.
+        streaming: Whether states stay from call to call.
 
     Returns:
         The LSTMs, in tracing order.
     """
     states = StateWriter(graph)
     carriers = find_carriers(graph, calls)
-    fused = [_fuse(graph, states, call, carrier, int8_weights=int8_weights) for call, carrier in carriers]
+    stream = StreamStates(graph, [call for call, _ in carriers]) if streaming else None
+    fused = [fuse(graph, states, call, carrier, int8_weights=False, stream=stream) for call, carrier in carriers]
     graph.remove(carrier for _, carrier in carriers)
     graph.sort()
     return fused
 
 
-def _fuse(graph: Graph, states: StateWriter, call: LstmCall, carrier: Any, *, int8_weights: bool) -> FusedLstm:
+def why_not_fused(call: LstmCall, family: RuntimeFamily | None = None) -> str | None:
+    """Why the fused operator cannot compute a call; None if it can.
+
+    Args:
+        call: The call.
+        family: The runtimes that the operator is for; None for TensorFlow Lite's own kernel.
+    """
+    if call.recurrent_activation not in activations.FUSED_GATES:
+        return f"recurrent_activation={call.recurrent_activation!r}, and the fused operator's gates are sigmoid"
+    if call.activation not in activations.FUSED:
+        return f"activation={call.activation!r}, and the fused operator knows {', '.join(activations.FUSED)}"
+    known = family.lstm_activations if family else None
+    if family and known is not None and call.activation not in known:
+        return f"activation={call.activation!r}, and the fused operator of {family.title} knows {', '.join(known)}"
+    return None
+
+
+def fuse(
+    graph: Graph,
+    states: StateWriter,
+    call: LstmCall,
+    carrier: Any,
+    *,
+    int8_weights: bool,
+    stream: StreamStates | None = None,
+) -> FusedLstm:
+    """Puts a fused LSTM beside a carrier, which is left to the caller to remove.
+
+    Args:
+        graph: The graph.
+        states: Writes the initial states.
+        call: The call.
+        carrier: Its carrier.
+        int8_weights: Whether the weights become int8.
+        stream: For a streaming model, whose states are left as they are between calls.
+    """
     x, hidden, cell = carrier.inputs[:KERNEL]
     weights = read_weights(graph, call, *carrier.inputs[KERNEL:])
     batch = graph.shape(x)[0]
     inputs = [x, *_weight_inputs(graph, call, weights, int8_weights=int8_weights)]
     state_inputs = []
-    for kind, initial in (("hidden_state", hidden), ("cell_state", cell)):
-        state = graph.add_tensor(f"{call.layer}/{kind}", [batch, call.units], np.float32, variable=True)
-        states.write(state, _plain_float(graph, initial), x)
+    for kind, initial in zip(KINDS, (hidden, cell), strict=True):
+        state = graph.add_tensor(f"{call.layer}/{kind}_state", [batch, call.units], np.float32, variable=True)
+        if stream:
+            stream.keep(call, kind, state)
+        else:
+            states.write(state, plain_float(graph, initial), x)
         state_inputs.append(state)
     outputs = [carrier.outputs[SEQUENCE]]
     add_lstm(
@@ -108,10 +150,11 @@ def _fuse(graph: Graph, states: StateWriter, call: LstmCall, carrier: Any, *, in
     )
     if graph.is_used(carrier.outputs[FINAL_CELL]):
         states.read(state_inputs[1], carrier.outputs[FINAL_CELL], outputs[0])
-    return FusedLstm(call, weights, x, outputs[0], hidden, cell)
+    before = state_inputs if stream else [hidden, cell]
+    return FusedLstm(call, weights, x, outputs[0], *before)
 
 
-def _plain_float(graph: Graph, tensor: int) -> int:
+def plain_float(graph: Graph, tensor: int) -> int:
     """The tensor itself, or for a constant that was stored in float16 a float32 constant in its place."""
     value = graph.float_constant(tensor)
     if value is None or not value[1]:

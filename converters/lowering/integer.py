@@ -9,16 +9,18 @@ each LSTM is put back in its integer form, with scales chosen from ranges observ
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgelstm.converters.graph import ABSENT, Array, Graph, quantization
+from edgelstm.converters.graph import ABSENT, DTYPES, Array, Graph, quantization
 from edgelstm.converters.lowering import activations
 from edgelstm.converters.lowering.calls import LstmCall
+from edgelstm.converters.lowering.cells import IntegerCell
+from edgelstm.converters.lowering.forms import STEPWISE_FORMS, Steps, takes_last_step
 from edgelstm.converters.lowering.fused import (
     BIAS,
     CELL,
@@ -29,9 +31,18 @@ from edgelstm.converters.lowering.fused import (
     X,
     add_lstm,
     find_carriers,
+    why_not_fused,
 )
+from edgelstm.converters.lowering.operators import Operators
 from edgelstm.converters.lowering.scales import repair_scales
 from edgelstm.converters.lowering.states import StateWriter, add_dequantize, add_quantize
+from edgelstm.converters.lowering.streaming import (
+    CELL_STATE,
+    HIDDEN_STATE,
+    KINDS,
+    StreamStates,
+    check_streaming,
+)
 from edgelstm.converters.lowering.weights import GATES, LstmWeights, quantize_symmetric, read_weights
 from edgelstm.errors import LoweringError
 
@@ -80,22 +91,31 @@ class _Cut:
     cell_exponent: int
 
 
-def check_integer(calls: Sequence[LstmCall]) -> None:
+def check_integer(calls: Sequence[LstmCall], instead: str = "--quantize dynamic or float16") -> None:
     """Refuses calls that the integer kernel would compute wrongly.
+
+    Args:
+        calls: The calls.
+        instead: What to use instead.
 
     Raises:
         LoweringError: Naming the layer and the precision to use instead.
     """
     for call in calls:
+        if why_not_fused(call):
+            raise LoweringError(
+                f"Layer {call.layer!r} cannot be int8: {why_not_fused(call)}, and integers have no other. "
+                f"Use {instead}."
+            )
         if call.activation not in activations.INTEGER:
             raise LoweringError(
                 f"Layer {call.layer!r}: activation {call.activation!r} cannot be int8, because the integer kernel "
-                "always computes tanh. Use --quantize dynamic, or retrain with activation='tanh'."
+                f"always computes tanh. Use {instead}, or retrain with activation='tanh'."
             )
         if call.freeze_weight is not None:
             raise LoweringError(
                 f"Layer {call.layer!r} returns its final states behind a mask, and integer gates cannot hold the cell "
-                "state over masked steps. Use --quantize dynamic, or --padding none if no input is padded."
+                f"state over masked steps. Use {instead}, or --padding none if no input is padded."
             )
 
 
@@ -105,7 +125,7 @@ def cell_exponent(peak: float) -> int:
     return min(max(needed, SMALLEST_CELL_EXPONENT), LARGEST_CELL_EXPONENT)
 
 
-def cut_carriers(graph: Graph, calls: Sequence[LstmCall], ranges: Ranges) -> list[_Cut]:
+def cut_carriers(graph: Graph, calls: Sequence[LstmCall], ranges: Ranges, *, streaming: bool = False) -> list[_Cut]:
     """Takes the carriers out of a float graph and writes the observed ranges into it, for the quantizer.
 
     Args:
@@ -113,6 +133,7 @@ def cut_carriers(graph: Graph, calls: Sequence[LstmCall], ranges: Ranges) -> lis
             the model's own ones, and signatures are dropped.
         calls: The calls found by tracing.
         ranges: Observed on the fused float form of the same graph (same tensor indices).
+        streaming: Whether hidden states start as zeros of the runtime, which then must have zero point 0.
 
     Returns:
         What was taken out, for `restore_lstms`.
@@ -133,6 +154,9 @@ def cut_carriers(graph: Graph, calls: Sequence[LstmCall], ranges: Ranges) -> lis
         sequence, final_cell = carrier.outputs[SEQUENCE], carrier.outputs[FINAL_CELL]
         hidden_value, cell_value = graph.constant(hidden), graph.constant(cell)
         output_range = ranges.of(sequence, hidden)
+        if streaming:
+            check_streaming(graph, call, [hidden, cell])
+            output_range = _symmetric(output_range)
         covering[sequence] = output_range
         inputs.append(sequence)
         cut = _Cut(
@@ -159,6 +183,12 @@ def cut_carriers(graph: Graph, calls: Sequence[LstmCall], ranges: Ranges) -> lis
     return cuts
 
 
+def _symmetric(limits: tuple[float, float]) -> tuple[float, float]:
+    """The range of 255 steps around zero point 0 that covers a range; -128 stands for one step below it."""
+    peak = max(-limits[0], limits[1])
+    return -peak * 128 / 127, peak
+
+
 def _write_ranges(graph: Graph, ranges: Ranges, covering: Mapping[int, tuple[float, float]]) -> None:
     for index, tensor in enumerate(graph.subgraph.tensors):
         if tensor.type != schema.TensorType.FLOAT32 or graph.constant(index) is not None:
@@ -171,7 +201,17 @@ def _write_ranges(graph: Graph, ranges: Ranges, covering: Mapping[int, tuple[flo
         tensor.quantization.max = np.asarray([high], np.float32)
 
 
-def restore_lstms(graph: Graph, cuts: Sequence[_Cut], *, own_inputs: int, own_outputs: int) -> None:
+def restore_lstms(
+    graph: Graph,
+    cuts: Sequence[_Cut],
+    *,
+    own_inputs: int,
+    own_outputs: int,
+    form: str = "fused",
+    stream: StreamStates | None = None,
+    gathers_int16: bool = True,
+    int8_inputs: bool = False,
+) -> None:
     """Puts the LSTMs, in integer form, into the graph that the quantizer returned.
 
     Args:
@@ -179,18 +219,43 @@ def restore_lstms(graph: Graph, cuts: Sequence[_Cut], *, own_inputs: int, own_ou
         cuts: What `cut_carriers` took out.
         own_inputs: Number of the model's own inputs; those behind them stand for LSTM results.
         own_outputs: Number of the model's own outputs.
+        form: What they become, one of `forms.FORMS`.
+        stream: For a streaming model, whose states stay from call to call.
+        gathers_int16: Whether the runtime has GATHER for int16.
+        int8_inputs: Whether the model's inputs are to become int8.
+
+    Raises:
+        LoweringError: If a final cell state is given out that the runtime cannot read.
     """
     inputs, outputs = list(graph.subgraph.inputs), list(graph.subgraph.outputs)
-    states = StateWriter(graph)
+    states, operators = StateWriter(graph, gathers_int16=gathers_int16), Operators(graph)
     for cut in cuts:
-        _restore(graph, states, cut, inputs, outputs)
+        if form == "fused":
+            if cut.final_cell is not None and not gathers_int16:
+                raise LoweringError(
+                    f"Layer {cut.call.layer!r} gives out its final cell state, which this runtime cannot read from an "
+                    "int8 LSTM: use --quantize float32, or --runtime interpreter."
+                )
+            _restore(graph, states, cut, inputs, outputs, stream)
+        else:
+            x = outputs[cut.x]
+            if int8_inputs and x in inputs[:own_inputs]:
+                x, _ = _as_int8(graph, x, cut.x_range, f"{cut.call.layer}/input")
+            _restore_steps(operators, STEPWISE_FORMS[form], cut, x, inputs, outputs, stream)
     repair_scales(graph)
     graph.subgraph.inputs = graph.subgraph.inputs[:own_inputs]
     graph.subgraph.outputs = graph.subgraph.outputs[:own_outputs]
     graph.prune_operators()
 
 
-def _restore(graph: Graph, states: StateWriter, cut: _Cut, inputs: list[int], outputs: list[int]) -> None:
+def _restore(
+    graph: Graph,
+    states: StateWriter,
+    cut: _Cut,
+    inputs: list[int],
+    outputs: list[int],
+    stream: StreamStates | None,
+) -> None:
     call, units = cut.call, cut.call.units
     x, x_scale = _as_int8(graph, outputs[cut.x], cut.x_range, f"{call.layer}/input")
     placeholder = inputs[cut.sequence]
@@ -208,7 +273,11 @@ def _restore(graph: Graph, states: StateWriter, cut: _Cut, inputs: list[int], ou
         (hidden_state, cut.hidden, np.int8, scale, zero_point),
         (cell_state, cut.cell, np.int16, cell_scale, 0),
     ):
-        states.write(state, _initial_state(graph, call, initial, outputs, dtype, step, zero), x)
+        if not stream:
+            states.write(state, _initial_state(graph, call, initial, outputs, dtype, step, zero), x)
+    if stream:
+        for kind, state in zip(KINDS, (hidden_state, cell_state), strict=True):
+            stream.keep(call, kind, state)
 
     add_lstm(
         graph,
@@ -224,6 +293,64 @@ def _restore(graph: Graph, states: StateWriter, cut: _Cut, inputs: list[int], ou
         )
         states.read(cell_state, copied, output)
         add_dequantize(graph, copied, inputs[cut.final_cell])
+
+
+def _restore_steps(
+    operators: Operators,
+    steps: Steps,
+    cut: _Cut,
+    x: int,
+    inputs: list[int],
+    outputs: list[int],
+    stream: StreamStates | None,
+) -> None:
+    """Writes an LSTM out in int16 steps on int8 weights; all but x between float tensors that the quantizer left."""
+    graph = operators.graph
+    hidden_peak = max(1.0, *map(abs, cut.output_range))  # a given state may be larger than any computed one
+    cell = IntegerCell(cut.call, cut.weights, max(map(abs, cut.x_range)), cut.cell_exponent, hidden_peak)
+    x = operators.quantize(x, np.int16, cell.x_scale)
+    scales = cell.hidden_scale, cell.cell_scale
+    if stream:
+        given = [stream.give(cut.call, kind, cut.batch) for kind in KINDS]
+        hidden, state = (
+            operators.quantize(tensor, np.int16, scale) for tensor, scale in zip(given, scales, strict=True)
+        )
+    else:
+        hidden, state = (
+            _initial_state(graph, cut.call, initial, outputs, np.int16, scale, 0)
+            for initial, scale in zip((cut.hidden, cut.cell), scales, strict=True)
+        )
+    sequence = inputs[cut.sequence]
+    quantizers, slices = _last_step_readers(graph, sequence)
+    wants_all = len(quantizers) < len(graph.consumers(sequence)) or sequence in graph.subgraph.outputs
+    result = steps(operators, cell, x, hidden, state, outputs=wants_all)
+    for taken in slices:
+        last = operators.result(graph.shape(result.hidden), np.float32)
+        add_dequantize(graph, result.hidden, last)
+        add_quantize(graph, operators.reshaped(last, graph.shape(taken.outputs[0])), taken.outputs[0])
+    graph.remove([*quantizers, *slices])
+    if result.outputs is not None:
+        add_dequantize(graph, result.outputs, sequence)
+    if cut.final_cell is not None:
+        add_dequantize(graph, result.cell, inputs[cut.final_cell])
+    if stream:
+        stream.take(cut.call, HIDDEN_STATE, result.hidden)
+        stream.take(cut.call, CELL_STATE, result.cell)
+
+
+def _last_step_readers(graph: Graph, sequence: int) -> tuple[list[Any], list[Any]]:
+    """QUANTIZE operators whose readers take the last step of a sequence alone, and these readers."""
+    quantizers, slices = [], []
+    for operator in graph.consumers(sequence):
+        readers = graph.consumers(operator.outputs[0])
+        only_quantizes = (
+            graph.code(operator) == schema.BuiltinOperator.QUANTIZE
+            and operator.outputs[0] not in graph.subgraph.outputs
+        )
+        if only_quantizes and all(takes_last_step(graph, reader) for reader in readers):
+            quantizers.append(operator)
+            slices += readers
+    return quantizers, slices
 
 
 def _as_int8(graph: Graph, tensor: int, limits: tuple[float, float], name: str) -> tuple[int, float]:
@@ -327,43 +454,72 @@ def _intermediates(graph: Graph, call: LstmCall, output_quantization: Any) -> li
     return [*unused, hidden]
 
 
-def integer_io(graph: Graph) -> list[str]:
+def integer_io(graph: Graph, types: Collection[str] | None = None) -> list[str]:
     """Lets int8 inputs and outputs of the model stand for float ones where quantization is all that lies between.
 
+    A given cell state is int16, because its 8 highest bits are not enough.
+
+    Args:
+        graph: The quantized graph; changed in place.
+        types: Types that the runtime takes as inputs and outputs; None for all.
+
     Returns:
-        Names of float inputs that had to stay float, because an operator needs their exact values (a mask,
-        token indices).
+        Sentences about inputs and outputs that had to stay float.
     """
-    left = []
+    notes = []
     for position, tensor in enumerate(graph.subgraph.inputs):
-        if graph.tensor(tensor).type != schema.TensorType.FLOAT32:
-            continue
-        readers = graph.consumers(tensor)
-        if readers and all(graph.code(reader) == schema.BuiltinOperator.QUANTIZE for reader in readers):
-            first = readers[0].outputs[0]
-            for reader in readers[1:]:
-                _read_instead(graph, first, reader.outputs[0])
-            _swap(graph, "inputs", position, first)
-        else:
-            left.append(graph.tensor(tensor).name.decode("utf-8", "replace"))
+        if graph.tensor(tensor).type == schema.TensorType.FLOAT32:
+            notes += _integer_input(graph, position, tensor, types)
     for position, tensor in enumerate(graph.subgraph.outputs):
-        operator = graph.producer(tensor)
-        if operator is None or graph.code(operator) != schema.BuiltinOperator.DEQUANTIZE:
-            continue
-        if graph.tensor(operator.inputs[0]).type == schema.TensorType.INT8:
-            _swap(graph, "outputs", position, operator.inputs[0])
+        if graph.tensor(tensor).type == schema.TensorType.FLOAT32:
+            notes += _integer_output(graph, position, tensor)
     graph.remove([operator for operator in graph.operators if set(operator.outputs) & set(graph.subgraph.inputs)])
     graph.prune_operators()
-    return left
+    return notes
+
+
+def _integer_input(graph: Graph, position: int, tensor: int, types: Collection[str] | None) -> list[str]:
+    name = graph.tensor(tensor).name.decode("utf-8", "replace")
+    readers = graph.consumers(tensor)
+    if not readers or any(graph.code(reader) != schema.BuiltinOperator.QUANTIZE for reader in readers):
+        return [f"Input {name!r} stays float32: the model compares or indexes with its exact values."]
+    quantized = sorted(
+        (reader.outputs[0] for reader in readers), key=lambda output: graph.tensor(output).type, reverse=True
+    )
+    first, *others = quantized  # int8 before int16
+    dtype = np.dtype(DTYPES[graph.tensor(first).type]).name
+    if types is not None and dtype not in types:
+        return [f"Input {name!r} stays float32: it becomes {dtype}, which the runtime does not take."]
+    for other in others:
+        _read_instead(graph, first, other)
+    _swap(graph, "inputs", position, first)
+    return []
+
+
+def _integer_output(graph: Graph, position: int, tensor: int) -> list[str]:
+    operator = graph.producer(tensor)
+    if operator is None or graph.code(operator) != schema.BuiltinOperator.DEQUANTIZE:
+        return [
+            f"Output {graph.tensor(tensor).name.decode('utf-8', 'replace')!r} stays float32: it is computed in float."
+        ]
+    source = operator.inputs[0]
+    if graph.tensor(source).type == schema.TensorType.INT16:
+        scale = 256 * float(graph.tensor(source).quantization.scale[0])  # the 8 highest bits
+        source = Operators(graph).quantize(source, np.int8, scale)
+    _swap(graph, "outputs", position, source)
+    return []
 
 
 def _read_instead(graph: Graph, tensor: int, other: int) -> None:
-    """Lets the readers of another quantized version of a value read this one, requantized if scales differ."""
-    parameters, own = graph.tensor(other).quantization, graph.tensor(tensor).quantization
-    if parameters.scale[0] == own.scale[0] and parameters.zeroPoint[0] == own.zeroPoint[0]:
+    """Lets the readers of another quantized version of a value read this one, requantized if types or scales differ."""
+    entry, own = graph.tensor(other), graph.tensor(tensor)
+    one, two = entry.quantization, own.quantization
+    if (entry.type, one.scale[0], one.zeroPoint[0]) == (own.type, two.scale[0], two.zeroPoint[0]):
         graph.replace(other, tensor)
         return
-    requantized = graph.add_tensor("edgelstm/requantized", graph.shape(other), np.int8, quantization=parameters)
+    requantized = graph.add_tensor(
+        "edgelstm/requantized", graph.shape(other), DTYPES[entry.type], quantization=entry.quantization
+    )
     graph.replace(other, requantized)
     add_quantize(graph, tensor, requantized)
 
@@ -375,3 +531,4 @@ def _swap(graph: Graph, side: str, position: int, tensor: int) -> None:
         for entry in getattr(signature, side):
             if entry.tensorIndex == old:
                 entry.tensorIndex = tensor
+                graph.tensor(tensor).name = entry.name

@@ -3,7 +3,8 @@
 Keras lets a masked step keep the state and repeat the previous output; before the first valid step the
 output is zeros. Moving the valid steps to the front (in the order they are processed) makes the fused
 operator compute exactly those states; what it computes after them is never read. All index arithmetic is
-in int32, so that no quantizer touches it.
+in int32, so that no quantizer touches it; only runtimes that cannot sort count in float32, in which small whole
+numbers are exact.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class MaskPlan:
     tail: Any
 
 
-def plan_mask(mask: Any, *, go_backwards: bool, padding: str) -> MaskPlan:
+def plan_mask(mask: Any, *, go_backwards: bool, padding: str, counting: bool = False) -> MaskPlan:
     """Computes where each step goes.
 
     Args:
@@ -39,23 +40,53 @@ def plan_mask(mask: Any, *, go_backwards: bool, padding: str) -> MaskPlan:
         go_backwards: Whether the layer processes the last step first.
         padding: "auto" for any pattern; "pre" or "post" where the caller promises that all masked steps
             come first or last, which needs no sorting.
+        counting: Whether to do without TOPK_V2 and without counting in int32.
     """
     import tensorflow as tf
 
     given = tf.cast(mask, tf.int32)
     time = int(given.shape[1])
     steps = tf.range(time, dtype=tf.int32)[tf.newaxis, :]
-    total = tf.reduce_sum(given, axis=1, keepdims=True)
     valid = tf.reverse(given, axis=[1]) if go_backwards else given
+    count = _running_count(valid, in_float=counting)
+    total = count[:, -1:]
     if padding == "auto":
-        # Unique keys: valid steps above all masked ones, each group in the order of processing.
-        rank = steps + 1 if go_backwards else time - steps
-        order = tf.math.top_k(given * time + rank, time).indices
+        order = _order_by_counting(count, go_backwards) if counting else _order_by_sorting(given, go_backwards)
     elif padding == "pre":
         order = None if go_backwards else tf.minimum(steps + (time - total), time - 1)
     else:
         order = tf.maximum(total - 1 - steps, 0) if go_backwards else None
-    return MaskPlan(valid, tf.cumsum(valid, axis=1), order, tf.cast(steps >= total, tf.int32))
+    return MaskPlan(valid, count, order, tf.cast(steps >= total, tf.int32))
+
+
+def _running_count(valid: Any, *, in_float: bool) -> Any:
+    """CUMSUM, if need be in float32 between two CASTs: quantizers leave that alone, and it is exact."""
+    import tensorflow as tf
+
+    if in_float:
+        return tf.cast(tf.cumsum(tf.cast(valid, tf.float32), axis=1), tf.int32)
+    return tf.cumsum(valid, axis=1)
+
+
+def _order_by_sorting(given: Any, go_backwards: bool) -> Any:
+    """Valid steps above all masked ones, by unique keys, each group in the order of processing."""
+    import tensorflow as tf
+
+    time = int(given.shape[1])
+    steps = tf.range(time, dtype=tf.int32)[tf.newaxis, :]
+    rank = steps + 1 if go_backwards else time - steps
+    return tf.math.top_k(given * time + rank, time).indices
+
+
+def _order_by_counting(count: Any, go_backwards: bool) -> Any:
+    """The j-th valid step is the first to count more than j: one comparison for each pair of steps."""
+    import tensorflow as tf
+
+    time = int(count.shape[1])
+    steps = tf.range(time, dtype=tf.int32)[tf.newaxis, :, tf.newaxis]
+    reached = tf.cast(count[:, tf.newaxis, :] > steps, tf.int8)
+    first = tf.argmax(reached, axis=2, output_type=tf.int32)
+    return (time - 1) - first if go_backwards else first
 
 
 def compact(sequences: Any, plan: MaskPlan, *, go_backwards: bool) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from edgelstm.converters.lowering import activations, masks
@@ -11,9 +14,23 @@ FREEZE_PREACTIVATION = 1000.0  # sigmoid(-1000) is exactly 0 and sigmoid(1000) e
 SMALLEST_FREEZE_WEIGHT = 0.05  # keeps the extra feature below float16's 65,504
 
 
+@dataclass(frozen=True)
+class Lowering:
+    """What stands in for the loops of recurrent layers while a model is traced.
+
+    Attributes:
+        why_loop: Takes a recurrent layer; the reason why it stays Keras' own loop, None if it does not.
+        lower_layer: Takes (layer, sequences, initial states, mask, padding, trace) and returns what Keras'
+            `inner_loop` returns: the last output, the outputs of all steps, the final states.
+    """
+
+    why_loop: Callable[[Any], str | None]
+    lower_layer: Callable[[Any, Any, Any, Any, str, Trace], Any]
+
+
 def why_loop(layer: Any) -> str | None:
-    """Why a recurrent layer cannot be fused; None if it can."""
-    return next((reason for cell in _cells(layer) if (reason := _why_not_fused(cell))), None)
+    """Why a recurrent layer stays Keras' own loop; None if its steps can be written out."""
+    return next((reason for cell in _cells(layer) if (reason := _why_not_lowered(cell))), None)
 
 
 def _cells(layer: Any) -> list[Any]:
@@ -23,22 +40,23 @@ def _cells(layer: Any) -> list[Any]:
     return list(cell.cells) if type(cell) is keras.layers.StackedRNNCells else [cell]
 
 
-def _why_not_fused(cell: Any) -> str | None:
+def _why_not_lowered(cell: Any) -> str | None:
     import keras
 
     if type(cell) is not keras.layers.LSTMCell:
-        return f"its cell is a {type(cell).__name__}, and only LSTMCell has a fused operator"
-    if not activations.is_sigmoid(cell.recurrent_activation):
-        name = getattr(cell.recurrent_activation, "__name__", "custom")
-        return f"recurrent_activation={name!r}, and the fused operator's gates are sigmoid"
-    if activations.fused_name(cell.activation) is None:
-        name = getattr(cell.activation, "__name__", "custom")
-        return f"activation={name!r}, and the fused operator knows {', '.join(activations.FUSED)}"
+        return f"its cell is a {type(cell).__name__}, and only LSTMCell is lowered"
+    for role in ("recurrent_activation", "activation"):
+        function = getattr(cell, role)
+        if activations.name_of(function) is None:
+            name = getattr(function, "__name__", "custom")
+            return f"{role}={name!r}, and only {', '.join(activations.STEPWISE)} are lowered"
     return None
 
 
-def lower_layer(layer: Any, sequences: Any, initial_state: Any, mask: Any, padding: str, result: Trace) -> Any:
-    """Stands in for `inner_loop`: (last output, outputs of all steps, final states) of one or more fused cells."""
+def lower_layer(
+    layer: Any, sequences: Any, initial_state: Any, mask: Any, padding: str, result: Trace, *, counting: bool = False
+) -> Any:
+    """Stands in for `inner_loop`: (last output, outputs of all steps, final states) of one or more cells."""
     import keras
     import tensorflow as tf
 
@@ -46,7 +64,7 @@ def lower_layer(layer: Any, sequences: Any, initial_state: Any, mask: Any, paddi
         mask = keras.tree.flatten(mask)[0]
     plan = None
     if mask is not None and padding != "none":
-        plan = masks.plan_mask(_flat_mask(mask), go_backwards=layer.go_backwards, padding=padding)
+        plan = masks.plan_mask(_flat_mask(mask), go_backwards=layer.go_backwards, padding=padding, counting=counting)
     stacked = type(layer.cell) is keras.layers.StackedRNNCells
     states = initial_state if stacked else [initial_state]
     final: list[Any] = []
@@ -72,7 +90,7 @@ def _flat_mask(mask: Any) -> Any:
 def _lower_cell(
     layer: Any, cell: Any, sequences: Any, state: Any, plan: Any, result: Trace, *, backwards: bool
 ) -> tuple[Any, Any, list[Any]]:
-    """One fused cell over one sequence; outputs stay compacted where there is a mask."""
+    """One cell over one sequence; outputs stay compacted where there is a mask."""
     import tensorflow as tf
 
     go_backwards = layer.go_backwards and backwards  # the second of stacked cells reads processed steps
@@ -89,7 +107,14 @@ def _lower_cell(
             column = tf.cast(plan.tail, tf.float32) * (FREEZE_PREACTIVATION / freeze)
             x = tf.concat([x, tf.broadcast_to(column, x.shape[:2])[:, :, tf.newaxis]], axis=-1)
     call = LstmCall(
-        len(result.calls), result.path(layer), cell.units, activations.fused_name(cell.activation) or "", freeze
+        len(result.calls),
+        result.path(layer),
+        cell.units,
+        activations.name_of(cell.activation) or "",
+        freeze,
+        activations.name_of(cell.recurrent_activation) or "",
+        backwards=layer.go_backwards,
+        masked=plan is not None,
     )
     result.calls.append(call)
     bias = cell.bias if cell.use_bias else tf.zeros([4 * cell.units])
@@ -130,3 +155,8 @@ def _carrier(call: LstmCall) -> Any:
         return tf.zeros([batch, time, call.units]) + never, tf.zeros([batch, call.units]) + never
 
     return carrier
+
+
+CARRIERS = Lowering(why_loop, lower_layer)
+COUNTING_CARRIERS = Lowering(why_loop, partial(lower_layer, counting=True))
+"""For runtimes that cannot sort: masks are planned by counting."""

@@ -21,11 +21,18 @@ _DEQUANTIZE_INT16_VERSION = 3
 
 
 class StateWriter:
-    """Adds state operators to one graph, sharing index tensors between its LSTMs."""
+    """Adds state operators to one graph, sharing index tensors between its LSTMs.
 
-    def __init__(self, graph: Graph) -> None:
+    Args:
+        graph: The graph.
+        gathers_int16: Whether the runtime has GATHER for int16; where it has not, the initial cell state of an
+            integer LSTM is gathered in float32 and quantized into its tensor.
+    """
+
+    def __init__(self, graph: Graph, *, gathers_int16: bool = True) -> None:
         """Starts without any index tensor."""
         self._graph = graph
+        self._gathers_int16 = gathers_int16
         self._zeros: dict[int, int] = {}
 
     def write(self, state: int, value: int, anchor: int) -> None:
@@ -37,6 +44,9 @@ class StateWriter:
             anchor: A computed tensor of shape (batch, time, features), float32 or int8, that the LSTM reads.
         """
         constant = self._graph.constant(value)
+        if not self._gathers_int16 and self._graph.tensor(state).type == schema.TensorType.INT16:
+            self._write_int16(state, value, anchor)
+            return
         if constant is None:
             indices = self._range(self._graph.shape(state)[0])
         elif (constant == constant[:1]).all():
@@ -46,6 +56,21 @@ class StateWriter:
         else:
             indices = self.row_indices(self._zero_indices(anchor))
         self._gather(value, indices, state)
+
+    def _write_int16(self, state: int, value: int, anchor: int) -> None:
+        """`write` without an int16 GATHER."""
+        graph = self._graph
+        constant = graph.constant(value)
+        if constant is None:
+            source = graph.producer(value)
+            assert source is not None, "a computed initial state comes from QUANTIZE"
+            add_quantize(graph, source.inputs[0], state)
+            return
+        scale = np.float32(graph.tensor(value).quantization.scale[0])
+        real = graph.add_constant(graph.tensor(value).name.decode() + "/float32", constant.astype(np.float32) * scale)
+        gathered = graph.add_tensor("", constant.shape, np.float32)
+        self.write(gathered, real, anchor)
+        add_quantize(graph, gathered, state)
 
     def read(self, state: int, output: int, after: int) -> None:
         """Copies a state tensor to another one once its LSTM has run.

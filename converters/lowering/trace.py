@@ -18,7 +18,7 @@ from typing import Any
 
 from edgelstm.converters.layers import layers_inside
 from edgelstm.converters.lowering.calls import Loop, Trace
-from edgelstm.converters.lowering.recurrent import lower_layer, why_loop
+from edgelstm.converters.lowering.recurrent import CARRIERS, Lowering
 from edgelstm.converters.lowering.signature import Signature, output_names
 from edgelstm.converters.lowering.time_distributed import folded_call
 from edgelstm.errors import LoweringError, OutputError
@@ -26,7 +26,16 @@ from edgelstm.errors import LoweringError, OutputError
 _tracing = threading.Lock()
 
 
-def trace_model(model: Any, signature: Signature, folder: Path, *, padding: str = "auto") -> Trace:
+def trace_model(
+    model: Any,
+    signature: Signature,
+    folder: Path,
+    *,
+    padding: str = "auto",
+    lowering: Lowering = CARRIERS,
+    unrolled: bool = False,
+    streaming: bool = False,
+) -> Trace:
     """Traces a model and saves it as a SavedModel with one signature, `serving_default`.
 
     Args:
@@ -34,6 +43,9 @@ def trace_model(model: Any, signature: Signature, folder: Path, *, padding: str 
         signature: Its inputs with static shapes.
         folder: Where the SavedModel is written.
         padding: Promise about masked steps, one of `masks.PADDINGS`.
+        lowering: What stands in for the recurrent layers' own loops.
+        unrolled: Whether the loops of layers that are no LSTMs are written out step by step.
+        streaming: Whether states stay from call to call, which only those of LSTMs can.
 
     Returns:
         The calls, loops and notes.
@@ -59,7 +71,7 @@ def trace_model(model: Any, signature: Signature, folder: Path, *, padding: str 
         for name, spec in zip(neutral, signature.inputs, strict=True)
     }
     function = tf.function(serve, autograph=False)
-    with _tracing, _stateless(model, result), _carriers(result, padding):
+    with _tracing, _stateless(model, result, streaming), _stand_ins(result, padding, lowering, unrolled):
         try:
             concrete = function.get_concrete_function(**specs)
         except LoweringError:
@@ -82,14 +94,14 @@ def trace_model(model: Any, signature: Signature, folder: Path, *, padding: str 
 
 
 @contextlib.contextmanager
-def _stateless(model: Any, result: Trace) -> Iterator[None]:
-    """Lets stateful layers start from zeros while they are traced, and writes a note about each."""
+def _stateless(model: Any, result: Trace, streaming: bool) -> Iterator[None]:
+    """Lets stateful layers start from zeros while they are traced, and writes a note about each if that is the end."""
     changed = []
     for layer in [layer for layer in layers_inside(model) if getattr(layer, "stateful", False) is True]:
         with contextlib.suppress(AttributeError):
             layer.stateful = False
             changed.append(layer)
-            if hasattr(layer, "cell"):
+            if hasattr(layer, "cell") and not streaming:
                 result.notes.append(
                     f"Layer {result.path(layer)!r} is stateful in Keras; this file starts every call from zero states."
                 )
@@ -101,7 +113,7 @@ def _stateless(model: Any, result: Trace) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _carriers(result: Trace, padding: str) -> Iterator[None]:
+def _stand_ins(result: Trace, padding: str, lowering: Lowering, unrolled: bool) -> Iterator[None]:
     """Replaces `inner_loop` of LSTM and RNN, for this thread only, while the model is traced."""
     import keras
 
@@ -124,11 +136,13 @@ def _carriers(result: Trace, padding: str) -> Iterator[None]:
         def inner_loop(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
             if threading.get_ident() != thread:
                 return original(layer, sequences, initial_state, mask, training=training)
-            reason = why_loop(layer)
+            reason = lowering.why_loop(layer)
             if reason is None:
-                return lower_layer(layer, sequences, initial_state, mask, padding, result)
+                return lowering.lower_layer(layer, sequences, initial_state, mask, padding, result)
             if owner is keras.layers.RNN:  # every recurrent layer's own inner_loop ends here
                 result.loops.append(Loop(result.path(layer), reason))
+                with _unrolled(layer, unrolled):
+                    return original(layer, sequences, initial_state, mask, training=training)
             return original(layer, sequences, initial_state, mask, training=training)
 
         return inner_loop
@@ -144,6 +158,17 @@ def _carriers(result: Trace, padding: str) -> Iterator[None]:
             owner.inner_loop = original
         for (owner, name), method in kept.items():
             setattr(owner, name, method)
+
+
+@contextlib.contextmanager
+def _unrolled(layer: Any, unrolled: bool) -> Iterator[None]:
+    """Lets a recurrent layer be written out step by step for a while, if that is wanted."""
+    kept = layer.unroll
+    layer.unroll = kept or unrolled
+    try:
+        yield
+    finally:
+        layer.unroll = kept
 
 
 def _for_thread(thread: int, stand_in: Any, method: Any) -> Any:
@@ -175,7 +200,7 @@ def _clean_variables(variables: Sequence[Any]) -> Iterator[None]:
     names = [variable.name for variable in variables]
     try:
         for variable, name in zip(variables, names, strict=True):
-            path, _, number = name.partition(":")
+            path, _, number = name.rpartition(":")
             variable._handle_name = f"{_clean(path)}:{number}"
         yield
     finally:

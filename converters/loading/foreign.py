@@ -5,6 +5,7 @@ from __future__ import annotations
 _PICKLE = (
     "is a Python pickle, which is never opened because that would run code in it. Save the model with model.save()"
 )
+_YAML = "looks like an architecture in YAML, which can hold code. Write it with model.to_json() instead"
 _WEB_PAGE = "is a web page, probably saved in place of the model. Download the model itself"
 
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -21,7 +22,8 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"<!DOCTYPE", _WEB_PAGE),
     (0, b"<!doctype", _WEB_PAGE),
     (0, b"<html", _WEB_PAGE),
-    (0, b"{", "is text in JSON, at best an architecture without weights. Give the model as model.save() writes it"),
+    (0, b"backend: ", _YAML),
+    (0, b"class_name: ", _YAML),
 )
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edgelstm.converters.loading.base import Loaded, Request
 from edgelstm.converters.loading.configuration import parse_configuration
 from edgelstm.converters.loading.custom import check_spec, import_custom
 from edgelstm.converters.loading.hdf5 import FREE_BYTES, MAX_EXPANSION, open_hdf5
+from edgelstm.converters.loading.legacy import finish, is_legacy
+from edgelstm.converters.loading.paths import place_by_path
 from edgelstm.converters.loading.policy import allowed_objects
 from edgelstm.converters.loading.reasons import reason
+from edgelstm.converters.loading.rebatch import rebase_batch
 from edgelstm.converters.loading.rebuild import rebuild
-from edgelstm.converters.loading.redefined import refuse_redefined
+from edgelstm.converters.loading.rewriting import Writer
 from edgelstm.converters.loading.weights import archive_prints, check_archive_weights
 from edgelstm.errors import LoadError
-
-if TYPE_CHECKING:
-    import keras
 
 MAGIC = b"PK\x03\x04"
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -33,23 +34,54 @@ def recognizes(head: bytes) -> bool:
     return head.startswith(MAGIC)
 
 
-def read(path: Path, custom: tuple[str, ...]) -> keras.Model:
+def read(path: Path, request: Request) -> Loaded:
     """Reads a .keras archive; arguments and errors as `Reader.read` says."""
-    for spec in custom:
+    for spec in request.custom:
         check_spec(spec)
     with _open(path) as archive:
         _check_members(archive, path)
         config = _read_json(archive, CONFIG, path)
-        version = _read_json(archive, METADATA, path).get("keras_version") if METADATA in archive.namelist() else None
+        metadata = _read_json(archive, METADATA, path) if METADATA in archive.namelist() else {}
+        if is_legacy(str(metadata.get("keras_version") or "3")) and any(
+            name.startswith("assets/") and not name.endswith("/") for name in archive.namelist()
+        ):
+            raise LoadError(
+                f"Cannot load {path}: a layer in it keeps files of its own, as layers that look up words do, and only "
+                "the Keras that wrote them can read them. Save the model without that layer."
+            )
         weights = BytesIO(archive.read(WEIGHTS))
+    return read_contents(path, config, metadata, weights, request)
+
+
+def read_contents(
+    path: Path, config: dict[str, Any], metadata: Mapping[str, Any], weights: BytesIO | Path, request: Request
+) -> Loaded:
+    """Builds the model that an archive, or its unzipped folder, holds.
+
+    Args:
+        path: The archive or folder.
+        config: Content of its config.json.
+        metadata: Content of its metadata.json.
+        weights: Its weights in HDF5.
+        request: As in `Reader.read`.
+
+    Raises:
+        LoadError: As `Reader.read` says.
+        MissingExtraError: As `Reader.read` says.
+    """
+    custom = import_custom(request.custom)
+    version = str(metadata.get("keras_version") or "3")
+    if is_legacy(version):
+        with open_hdf5(weights, path) as file:
+            writer = Writer.parse(version, "tensorflow")
+            return finish(config, writer, custom, path, request.batch, lambda built: place_by_path(built, file))
     # How the model was trained is not loaded, so nothing in there can be missing.
-    objects = allowed_objects(config | {"compile_config": None}, import_custom(custom), path)
-    refuse_redefined(config, str(version), path)
+    objects = allowed_objects(config | {"compile_config": None}, custom, path)
     with open_hdf5(weights, path) as file:
         prints = archive_prints(file)
     model = rebuild(path, ".keras", objects)
     check_archive_weights(model, prints, path)
-    return model
+    return rebase_batch(model, request.batch)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,47 @@ def rebuild(path: Path, suffix: str, objects: Mapping[str, Any]) -> Any:
         LoadError: If Keras refuses the file or it holds something else than a model.
     """
     keras = import_keras()
+
+    def load() -> Any:
+        with _named(path, suffix) as named:
+            return keras.saving.load_model(named, custom_objects=dict(objects), compile=False, safe_mode=True)
+
+    return _safely(load, path)
+
+
+def revive(path: Path, config: Mapping[str, Any], objects: Mapping[str, Any]) -> Any:
+    """Lets Keras build a model from a configuration that has been checked; its weights are random.
+
+    Args:
+        path: The file that the configuration comes from, for messages.
+        config: The configuration, in the form of Keras 3.
+        objects: The user's classes and functions by the names that the configuration calls them.
+
+    Returns:
+        The `keras.Model`, not compiled.
+
+    Raises:
+        LoadError: If Keras refuses the configuration or it describes something else than a model.
+    """
+    keras = import_keras()
+    # How a model was trained is no part of it, and layers are built by calling them.
+    kept = {name: value for name, value in config.items() if name not in ("compile_config", "build_config")}
+
+    def build() -> Any:
+        return keras.saving.deserialize_keras_object(kept, custom_objects=dict(objects), safe_mode=True)
+
+    return _safely(build, path)
+
+
+def _safely(build: Callable[[], Any], path: Path) -> Any:
+    keras = import_keras()
     # The argument safe_mode alone does not hold: Keras 3.15 prefers the process-wide switch, which any module can have
     # turned off through keras.config.enable_unsafe_deserialization().
     from keras.src.saving.serialization_lib import SafeModeScope
 
     try:
-        with _named(path, suffix) as named, _quiet(), SafeModeScope(safe_mode=True):
-            model = keras.saving.load_model(named, custom_objects=dict(objects), compile=False, safe_mode=True)
+        with _quiet(), SafeModeScope(safe_mode=True):
+            model = build()
     except Exception as error:
         raise LoadError(
             f"Cannot load {path}: Keras {keras.__version__} cannot rebuild the model. "
@@ -51,8 +85,8 @@ def rebuild(path: Path, suffix: str, objects: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def _named(path: Path, suffix: str) -> Iterator[str]:
-    """Yields a path of the file that ends in `suffix`, because Keras goes by the name."""
-    if path.suffix == suffix:
+    """Yields a path of the file that ends in `suffix`, because Keras goes by the name; a folder is taken as it is."""
+    if path.suffix == suffix or path.is_dir():
         yield str(path.absolute())
         return
     with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:

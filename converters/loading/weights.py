@@ -22,13 +22,13 @@ TOP_LEVEL = "top_level_model_weights"
 """The group of the weights that belong to an HDF5 model itself and to none of its layers."""
 
 # Groups of a .keras archive whose values are no weights: the state of training and of random numbers.
-_TRAINING_STATE = re.compile(r"(^|/)(optimizer|_?metrics|_?compile_metrics|[^/]*(seed|random)_generator[^/]*)/")
+TRAINING_STATE = re.compile(r"(^|/)(optimizer|_?metrics|_?compile_metrics|[^/]*(seed|random)_generator[^/]*)/")
 _NUMBERED = re.compile(r"(^|/)vars/\d+$")
 
 
 def archive_prints(file: Any) -> dict[str, Print]:
     """Returns the fingerprint of every array in the weights of a .keras archive, by its path there."""
-    return {name: _fingerprint(read_array(value)) for name, value in datasets(file) if not _TRAINING_STATE.search(name)}
+    return {name: _fingerprint(read_array(value)) for name, value in datasets(file) if not TRAINING_STATE.search(name)}
 
 
 def check_archive_weights(model: Any, prints: dict[str, Print], path: Path) -> None:
@@ -65,15 +65,30 @@ def legacy_prints(group: Any) -> LayerPrints:
     Args:
         group: The file's group "model_weights".
     """
+    arrays = legacy_arrays(group)
+    return {layer: [(name, _fingerprint(array)) for name, array in values] for layer, values in arrays.items()}
+
+
+def legacy_arrays(group: Any) -> dict[str, list[tuple[str, Array]]]:
+    """Returns the names and values of all weights in an HDF5 model, by layer, in the order of the file.
+
+    Args:
+        group: The file's group "model_weights", or the file itself if it holds nothing else.
+    """
     layers = _text_list(group, "layer_names")
-    if TOP_LEVEL in group:
+    if TOP_LEVEL in group and TOP_LEVEL not in layers:
         layers.append(TOP_LEVEL)
-    prints = {}
+    arrays = {}
     for layer in layers:
         names = _text_list(group[layer], "weight_names")
         if names:
-            prints[layer] = [(name, _fingerprint(read_array(group[layer][name]))) for name in names]
-    return prints
+            arrays[layer] = [(name, read_array(group[layer][name])) for name in names]
+    return arrays
+
+
+def has_names(group: Any) -> bool:
+    """Tells whether a group of an HDF5 file lists layers by their names, as Keras 1 and 2 do."""
+    return "layer_names" in group.attrs or "layer_names0" in group.attrs
 
 
 def check_legacy_weights(model: Any, prints: LayerPrints, path: Path) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgelstm.converters.loading import hdf5, keras_import, load_model, weights
+from edgelstm.converters.loading import hdf5, keras_import, weights
+from edgelstm.converters.loading import load_model as load
 from edgelstm.errors import LoadError, MissingExtraError
 
 keras = pytest.importorskip("keras")
@@ -72,6 +73,11 @@ def nested_model() -> Any:
     inner = keras.Sequential([keras.Input((TIME, FEATURES)), *layers], name="inner")
     x = keras.Input((TIME, FEATURES))
     return keras.Model(x, keras.layers.TimeDistributed(keras.layers.Dense(2))(inner(x)))
+
+
+def load_model(path: Any, **options: Any) -> Any:
+    """The model alone."""
+    return load(path, **options).model
 
 
 MODELS = (lstm_model, bidirectional_model, multi_input_model, nested_model)
@@ -200,6 +206,20 @@ class TestWhatLoads:
         model = randomize(lstm_model())
         path = save(model, tmp_path / f"original{written_as}").rename(tmp_path / name)
         assert_same(load_model(str(path)), model)
+
+    @pytest.mark.parametrize("build", MODELS)
+    def test_unzipped_archive(self, build: Any, tmp_path: Path) -> None:
+        model = randomize(build())
+        assert_same(load_model(unzipped(save(model, tmp_path / "model.keras"))), model)
+
+    @pytest.mark.parametrize("build", MODELS)
+    def test_architecture_and_weights_in_two_files(self, build: Any, tmp_path: Path) -> None:
+        model = randomize(build())
+        (tmp_path / "model.json").write_text(model.to_json())
+        model.save_weights(tmp_path / "model.weights.h5")
+        assert_same(load_model(tmp_path / "model.json", weights=tmp_path / "model.weights.h5"), model)
+        whole = save(model, tmp_path / "whole.h5")
+        assert_same(load_model(tmp_path / "model.json", weights=whole), model)
 
     def test_training_state_is_left_out(self, tmp_path: Path) -> None:
         def own_loss(y: Any, prediction: Any) -> Any:
@@ -347,6 +367,14 @@ class TestCustomObjects:
         before = sys.path.copy()
         load_model(path, custom=("shop_layers:Scale",))
         assert sys.path == before
+
+
+def unzipped(path: Path) -> Path:
+    """Unpacks an archive into a folder beside it."""
+    folder = path.with_suffix("")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+    return folder
 
 
 def dense_layer(**changes: Any) -> Callable[[dict[str, Any]], None]:
@@ -568,18 +596,24 @@ class TestBrokenFiles:
         with pytest.raises(LoadError, match=r"Cannot load .*none\.keras: there is no such file\. Check the path"):
             load_model(tmp_path / "none.keras")
 
-    @pytest.mark.parametrize(
-        "entry, message",
-        [
-            ("saved_model.pb", r"it is a SavedModel folder, and folders .* are not supported yet\. .*model\.save\("),
-            ("config.json", r"it is an unzipped Keras model folder, and folders .* are not supported yet"),
-            ("notes.txt", r"it is a folder without a model that Keras knows\. Give a \.keras or \.h5 file"),
-        ],
-    )
-    def test_folder(self, entry: str, message: str, tmp_path: Path) -> None:
-        (tmp_path / entry).touch()
-        with pytest.raises(LoadError, match=message):
+    def test_folder_without_a_model(self, tmp_path: Path) -> None:
+        (tmp_path / "notes.txt").touch()
+        with pytest.raises(
+            LoadError, match=r"it is a folder without a model that Keras knows\. Give a \.keras or \.h5"
+        ):
             load_model(tmp_path)
+
+    def test_unzipped_archive_without_weights(self, tmp_path: Path) -> None:
+        (tmp_path / "config.json").touch()
+        with pytest.raises(LoadError, match=r"the folder has no model\.weights\.h5\. Save the model again"):
+            load_model(tmp_path)
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"[]"])
+    def test_unzipped_archive_with_a_damaged_configuration(self, content: bytes, saved: Path, tmp_path: Path) -> None:
+        folder = unzipped(saved)
+        (folder / "config.json").write_bytes(content)
+        with pytest.raises(LoadError, match=r"the file is empty|its config\.json is damaged|holds no model"):
+            load_model(folder)
 
     def test_no_regular_file(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe.keras")
@@ -606,7 +640,12 @@ class TestBrokenFiles:
             (b"PK\x05\x06" + bytes(18), "it is an empty zip archive"),
             (b"version https://git-lfs.github.com/spec/v1\n", "only a pointer of Git LFS to the model"),
             (b"<!DOCTYPE html><html>", "it is a web page"),
-            (b'{"class_name": "Sequential"}', "it is text in JSON, at best an architecture without weights"),
+            (b'{"class_name": "Sequential"}', "it is text in JSON, but no architecture of a model"),
+            (
+                b'\n {"class_name": "Model", "config": {}}',
+                r"an architecture without weights\. .*--weights model\.weights\.h5",
+            ),
+            (b"backend: tensorflow\nclass_name: Model", "it looks like an architecture in YAML, which can hold code"),
             (b"some text", r"it is neither a \.keras archive nor an HDF5 file"),
         ],
     )
@@ -721,7 +760,7 @@ class TestBrokenFiles:
         path = tmp_path / name
         lstm_model().save_weights(tmp_path / "only.weights.h5")
         (tmp_path / "only.weights.h5").rename(path)
-        message = r"it holds weights only, the architecture is missing\. .*model\.save\('model\.keras'\)"
+        message = r"it holds weights only, the architecture is missing\. .*--weights.*model\.save\('model\.keras'\)"
         with pytest.raises(LoadError, match=message):
             load_model(path)
 
@@ -854,16 +893,59 @@ class TestWeightsFindTheirPlace:
 
         assert_same(load_model(change_hdf5(saved_h5, split)), expected)
 
-    @pytest.mark.parametrize("version", ["2.15.0", "1.2.2"])
-    def test_functions_that_keras_3_redefined(self, version: str, tmp_path: Path) -> None:
-        lstm = keras.layers.LSTM(UNITS, recurrent_activation="hard_sigmoid", name="gates")
-        path = save(keras.Sequential([keras.Input((TIME, FEATURES)), lstm]), tmp_path / "model.h5")
-        load_model(path)
-        with h5py.File(path, "r+") as file:
-            file.attrs["keras_version"] = version
-        message = rf"the layer 'gates' uses hard_sigmoid of Keras {version}, which Keras 3 defines otherwise"
-        with pytest.raises(LoadError, match=message):
-            load_model(path)
+
+class TestTwoFiles:
+    @pytest.fixture
+    def architecture(self, tmp_path: Path) -> Path:
+        path = tmp_path / "model.json"
+        path.write_text(lstm_model().to_json())
+        return path
+
+    @pytest.mark.parametrize(
+        "content, message",
+        [
+            (None, "there is no such file"),
+            (b"", "the file is empty"),
+            (b"\x89PNG\r\n\x1a\n", "is a PNG image"),
+            (b"weights", r"it is no HDF5 file\. Give the file that model\.save_weights"),
+            (b"\x89HDF\r\n\x1a\n" + bytes(50), "its HDF5 content is damaged"),
+        ],
+    )
+    def test_weights_that_cannot_be_read(self, content: bytes | None, message: str, architecture: Path) -> None:
+        weights = architecture.with_name("weights.h5")
+        if content is not None:
+            weights.write_bytes(content)
+        with pytest.raises(LoadError, match=rf"Cannot load .*weights\.h5: .*{message}"):
+            load_model(architecture, weights=weights)
+
+    def test_weights_of_something_else(self, architecture: Path) -> None:
+        with h5py.File(architecture.with_name("weights.h5"), "w") as file:
+            file["temperature"] = [1.0]
+        with pytest.raises(LoadError, match="it is an HDF5 file, but not one of weights that Keras wrote"):
+            load_model(architecture, weights=architecture.with_name("weights.h5"))
+
+    @pytest.mark.parametrize("part", ["dense", "lstm"])
+    def test_weights_of_another_model(self, part: str, architecture: Path) -> None:
+        layers = {"dense": keras.layers.Dense(3), "lstm": keras.layers.LSTM(UNITS + 1)}
+        other = keras.Sequential([keras.Input((TIME, FEATURES)), layers[part]])
+        other.save_weights(architecture.with_name("model.weights.h5"))
+        with pytest.raises(LoadError, match=r"the layer '\w+' has the weights|holds no values for the weight"):
+            load_model(architecture, weights=architecture.with_name("model.weights.h5"))
+
+    def test_weights_for_a_file_that_has_its_own(self, saved: Path, saved_h5: Path) -> None:
+        for path, kind in ((saved, "a .keras archive"), (saved_h5, "an HDF5 file"), (unzipped(saved), "an unzipped")):
+            with pytest.raises(
+                LoadError, match=rf"it is {kind}.*, which holds its weights itself\. Leave --weights out"
+            ):
+                load_model(path, weights=saved_h5)
+
+    def test_hostile_architecture(self, architecture: Path) -> None:
+        config = json.loads(architecture.read_text())
+        config["config"]["layers"][-1] |= {"module": "canary", "class_name": "Bird"}
+        architecture.write_text(json.dumps(config))
+        lstm_model().save_weights(architecture.with_name("model.weights.h5"))
+        with pytest.raises(LoadError, match=r"is of the class canary\.Bird, which is not a part of Keras"):
+            load_model(architecture, weights=architecture.with_name("model.weights.h5"))
 
 
 class TestBackend:

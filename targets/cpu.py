@@ -93,7 +93,8 @@ def bench(path: str | Path, *, threads: int = 1, runtime: str = "auto", plan: Be
     Args:
         path: The .tflite file.
         threads: Threads of the runtime.
-        runtime: "ai-edge-litert", "tflite-runtime", or "auto" for the first of them that is installed.
+        runtime: "ai-edge-litert", "tflite-runtime", or "auto" for the first of them that is installed;
+            "litert-compiled" (the CompiledModel of ai-edge-litert) or "tflite-micro".
         plan: "quick" (about a second), "full" (about ten) or a `BenchPlan`.
 
     Returns:

@@ -1,7 +1,7 @@
-"""The worker: runs, observes or times one model in one TFLite runtime, in a process of its own.
+"""The worker: runs, observes or times one model in one runtime, in a process of its own.
 
-One standalone file for every target. It needs Python 3.9, numpy and one TFLite runtime, and nothing of edgelstm, so it
-can be copied to a device and started there. Start it isolated, or the module `statistics` beside it hides Python's:
+One standalone file for every target. It needs Python 3.9, numpy and one runtime, and nothing of edgelstm, so it can be
+copied to a device and started there. Start it isolated, or the module `statistics` beside it hides Python's:
 
     python -I -B worker.py < plan.json
 
@@ -12,26 +12,36 @@ Plan, all operations:
     protocol        1
     op              "load", "run", "observe" or "bench"
     model           path of the .tflite file; it has at most one signature
-    runtime         "ai-edge-litert", "tflite-runtime", or "auto": the first of them that is installed (default)
-    threads         number of threads of the runtime, default 1
-    delegate        null (default), or {"library": path of an external delegate, "options": {name: text}}
+    runtime         "ai-edge-litert" or "tflite-runtime", which have an Interpreter; "auto": the first of these two that
+                    is installed (default); "litert-compiled": the CompiledModel of ai-edge-litert, on the CPU;
+                    "tflite-micro": the interpreter for microcontrollers, compiled for this machine
+    threads         number of threads of the runtime, default 1, the only one that tflite-micro takes
+    delegate        null (default), or {"library": path of an external delegate, "options": {name: text}}; only with an
+                    Interpreter
     A key that the operation does not know is an error.
 
 Names: tensors go by the input and output names of the signature; without a signature by tensor name.
 Arrays come and go in .npz files, one array per name, the calls along the first axis: shape (calls, *tensor shape).
 Inputs are cast to the tensor's dtype where no value changes its meaning: floats to another float, integers to another
 integer that holds them, integers to float. Floats for a quantized tensor are quantized with its scale and zero point.
-Anything else is an error. Dimensions that the file leaves free take the size that is given.
+Anything else is an error. Dimensions that the file leaves free take the size that is given; tflite-micro takes them as
+one.
 
 op "load": loads the model, nothing more.
 
 op "run": all calls in one interpreter, in the given order, state surviving from call to call.
     inputs          path of the .npz to read
     outputs         path of the .npz to write; outputs are as the runtime gives them, quantized ones too
-    reset           true: reset all variables before every call. Default false
+    reset           true: reset all variables before every call. Default false. CompiledModel takes no files with
+                    variables
+    sequence        number of calls that belong together. With it, reset is before the first call of each sequence only.
+                    Default null: all calls are one sequence
+    carry           {name of an input: name of an output}: inputs that the .npz does not hold. They are zero in the
+                    first call of each sequence, and in the others take what the call before gave. Default none
 
 op "observe": as run, but instead of the outputs writes what all tensors of the first subgraph held. Delegates are off.
-    inputs, reset   as run
+    It needs an Interpreter.
+    inputs, reset, sequence  as run
     ranges          path of the .npz to write:
                     min, max     shape (num_tensors,): least and greatest finite value of every tensor over all calls,
                                  NaN where the tensor is not float or was never filled
@@ -60,6 +70,7 @@ Events:
     {"event": "result", "inputs": [tensor], "outputs": [tensor], …}                       the last one; exit status 0
         tensor      {"name", "index", "shape", "shape_signature", "dtype", "scale", "zero_point"}; in shape_signature -1
                     is a free dimension; scale and zero_point are null unless the tensor is quantized
+        tflite-micro + "arena_bytes": memory for all tensors and bookkeeping, as the runtime measured it
         run         + "calls"
         observe     + "calls", "num_tensors", "not_finite": [indices of tensors that held a NaN or an infinity]
         bench       + "samples_ns", "warmup_ns": [durations in order], "first_invoke_us", "load_us" (creating the
@@ -73,15 +84,20 @@ A worker that ends without "result" or "error" was killed by a signal, or its Py
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import importlib.metadata
 import json
 import os
 import platform
+import re
+import struct
 import sys
+import tempfile
 import time
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,8 +105,16 @@ from typing import Any
 import numpy as np
 
 PROTOCOL = 1
-RUNTIMES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
-"""Module with the class Interpreter, by the name of the package that brings it."""
+RUNTIMES = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+    "litert-compiled": "ai_edge_litert.compiled_model",
+    "tflite-micro": "tflite_micro",
+}
+"""Module to import, by the name of the runtime."""
+
+INTERPRETERS = ("ai-edge-litert", "tflite-runtime")
+"""Runtimes with the class Interpreter, in the order in which "auto" takes them."""
 
 COMMON_KEYS = {"protocol", "op", "model", "runtime", "threads", "delegate"}
 DEFAULT_MAX_RUNS = 20_000
@@ -98,30 +122,70 @@ DEFAULT_MAX_RUNS = 20_000
 Arrays = dict[str, Any]
 
 
+FIRST_ARENA_BYTES = 2**24
+MAX_ARENA_BYTES = 2**30
+"""Of tflite-micro: what is tried first, and at most. Memory that the model does not need is never touched."""
+
+
 class PlanError(Exception):
     """The plan, the model or the data cannot be used; the message goes to whoever sent the plan."""
 
 
-class Session:
+class Session(ABC):
     """A model in a runtime.
 
     Attributes:
-        interpreter: The runtime's interpreter, tensors allocated.
-        inputs: Tensor details by input name.
+        inputs: Tensor details by input name, as an Interpreter gives them.
         outputs: Tensor details by output name.
-        num_tensors: Tensors of the first subgraph in the file, scratch tensors of the runtime not counted.
-        runtime: Name of the runtime.
-        load_us: Time to create the interpreter and to allocate its tensors.
+        load_us: Time to load the model until it can be called.
     """
 
-    def __init__(self, plan: dict[str, Any]) -> None:
-        model = read_key(plan, "model", str)
-        if not Path(model).is_file():
-            raise PlanError("the model file does not exist")
-        self.runtime, module = import_runtime(plan.get("runtime", "auto"))
+    inputs: Arrays
+    outputs: Arrays
+    load_us: float
+
+    @abstractmethod
+    def resize(self, feeds: Arrays) -> None:
+        """Gives free dimensions the sizes of feeds, arrays of shape (calls, *tensor shape) by input name."""
+
+    @abstractmethod
+    def feed(self, arrays: Arrays) -> None:
+        """Sets inputs of the next call, by name; each of them must be set for every call."""
+
+    @abstractmethod
+    def invoke(self) -> None:
+        """Makes the call."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Puts all variables back to their initial values."""
+
+    @abstractmethod
+    def read_outputs(self) -> Arrays:
+        """Returns copies of the outputs by name."""
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the part of a result that all operations share."""
+        return {"inputs": describe_tensors(self.inputs), "outputs": describe_tensors(self.outputs)}
+
+    def needs_resize(self, feeds: Arrays) -> bool:
+        """Says whether feeds have other shapes than the inputs."""
+        return any(tuple(self.inputs[name]["shape"]) != array.shape[1:] for name, array in feeds.items())
+
+
+class _InterpreterSession(Session):
+    """A model in the class Interpreter.
+
+    Attributes:
+        interpreter: The runtime's interpreter, tensors allocated.
+        num_tensors: Tensors of the first subgraph in the file, scratch tensors of the runtime not counted.
+    """
+
+    def __init__(self, plan: dict[str, Any], module: Any) -> None:
+        options = interpreter_options(plan, module)
         started = time.perf_counter_ns()
         self.interpreter = module.Interpreter(
-            model_path=model, num_threads=read_key(plan, "threads", int, 1), **interpreter_options(plan, module)
+            model_path=plan["model"], num_threads=read_key(plan, "threads", int, 1), **options
         )
         created = time.perf_counter_ns()
         # Before allocation, which appends the scratch tensors of the kernels.
@@ -132,28 +196,224 @@ class Session:
         self.load_us = (time.perf_counter_ns() - allocation_started + created - started) / 1e3
 
     def resize(self, feeds: Arrays) -> None:
-        """Gives free dimensions the sizes of feeds, arrays of shape (calls, *tensor shape) by input name."""
-        wanted = {name: tuple(array.shape[1:]) for name, array in feeds.items()}
-        if any(tuple(self.inputs[name]["shape"]) != shape for name, shape in wanted.items()):
-            for name, shape in wanted.items():
-                self.interpreter.resize_tensor_input(self.inputs[name]["index"], shape)
+        if self.needs_resize(feeds):
+            for name, array in feeds.items():
+                self.interpreter.resize_tensor_input(self.inputs[name]["index"], array.shape[1:])
             self.interpreter.allocate_tensors()
             self.inputs, self.outputs = tensors_by_name(self.interpreter)
 
-    def feed(self, feeds: Arrays, call: int) -> None:
-        """Sets the inputs of one call."""
-        for name, array in feeds.items():
-            self.interpreter.set_tensor(self.inputs[name]["index"], array[call])
+    def feed(self, arrays: Arrays) -> None:
+        for name, array in arrays.items():
+            self.interpreter.set_tensor(self.inputs[name]["index"], array)
+
+    def invoke(self) -> None:
+        self.interpreter.invoke()
+
+    def reset(self) -> None:
+        self.interpreter.reset_all_variables()
 
     def read_outputs(self) -> Arrays:
-        """Returns copies of the outputs by name."""
         return {name: self.interpreter.get_tensor(detail["index"]) for name, detail in self.outputs.items()}
 
     def describe(self) -> dict[str, Any]:
-        """Returns the part of a result that all operations share."""
         # Again, because sizes that only the graph knows are settled by the first call.
-        inputs, outputs = tensors_by_name(self.interpreter)
-        return {"inputs": describe_tensors(inputs), "outputs": describe_tensors(outputs)}
+        self.inputs, self.outputs = tensors_by_name(self.interpreter)
+        return super().describe()
+
+
+class NativeLog:
+    """What native code writes to stderr from now on; it goes on to stderr when the process ends."""
+
+    def __init__(self) -> None:
+        self._stderr = os.dup(2)
+        # No context manager: it takes the place of stderr until the process ends.
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        self._num_read = 0
+        os.dup2(self._file.fileno(), 2)
+        atexit.register(self._pass_on)
+
+    def read(self) -> list[str]:
+        """Returns the lines written since the last time, but for empty ones and notices."""
+        size = os.fstat(self._file.fileno()).st_size
+        text = os.pread(self._file.fileno(), size - self._num_read, self._num_read).decode(errors="replace")
+        self._num_read = size
+        lines = [line.strip() for line in text.splitlines()]
+        return [line for line in lines if line and not line.startswith(("INFO:", "WARNING:", "└"))]
+
+    def _pass_on(self) -> None:
+        os.dup2(self._stderr, 2)
+        self._file.seek(0)
+        os.write(2, self._file.read())
+        self._file.close()
+
+
+class _LoggingSession(Session):
+    """A model in a runtime whose exceptions say only that something failed: it has logged the reason.
+
+    Attributes:
+        log: What the runtime logs.
+    """
+
+    def __init__(self) -> None:
+        self.log = NativeLog()
+
+    def attempt(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Calls the runtime.
+
+        Raises:
+            PlanError: If it fails, with the reason that it logged.
+        """
+        try:
+            return function(*arguments, **options)
+        except (RuntimeError, ValueError) as error:
+            raise PlanError(reason_of(self.log.read()) or first_line(error)) from error
+
+
+def reason_of(lines: list[str]) -> str:
+    """Returns why a runtime failed: what it logged first, and at which operator; nothing if it logged nothing."""
+    said = [re.sub(r"^(ERROR: )?(\[\S+:\d+\] )?", "", line).rstrip(".") for line in lines]
+    where = next((line for line in said if line.startswith("Node ")), None)
+    return "; ".join(dict.fromkeys([*said[:1], where or said[0]])) if said else ""
+
+
+class _CompiledSession(_LoggingSession):
+    """A model in LiteRT's CompiledModel, on the CPU. It takes no variables, so there is nothing to reset."""
+
+    def __init__(self, plan: dict[str, Any], module: Any) -> None:
+        super().__init__()
+        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+        cpu = module.CpuOptions(num_threads=read_key(plan, "threads", int, 1))
+        options = module.Options(hardware_accelerators=module.HardwareAccelerator.CPU, cpu_options=cpu)
+        # First, so that the copy of the file is gone when the runtime's memory is at its peak.
+        self.inputs, self.outputs = declared_tensors(schema, Path(plan["model"]).read_bytes())
+        started = time.perf_counter_ns()
+        self._model = self.attempt(module.CompiledModel.from_file, plan["model"], options=options)
+        self.load_us = (time.perf_counter_ns() - started) / 1e3
+        self._signature = next(iter(self._model.get_signature_list()))
+        self._make_buffers()
+
+    def _make_buffers(self) -> None:
+        model, key = self._model, self._signature
+        for tensors, told in (
+            (self.inputs, model.get_input_tensor_details(key)),
+            (self.outputs, model.get_output_tensor_details(key)),
+        ):
+            for name, detail in tensors.items():
+                detail["shape"] = told[name]["shape"]
+        self._fed = {name: self.attempt(model.create_input_buffer_by_name, key, name) for name in self.inputs}
+        self._answered = {name: self.attempt(model.create_output_buffer_by_name, key, name) for name in self.outputs}
+
+    def resize(self, feeds: Arrays) -> None:
+        if self.needs_resize(feeds):
+            for name, array in feeds.items():
+                if -1 in self.inputs[name]["shape_signature"]:
+                    self.attempt(self._model.resize_input_tensor_by_name, self._signature, name, array.shape[1:])
+            self._make_buffers()
+
+    def feed(self, arrays: Arrays) -> None:
+        for name, array in arrays.items():
+            self.attempt(self._fed[name].write, array)
+
+    def invoke(self) -> None:
+        self.attempt(self._model.run_by_name, self._signature, self._fed, self._answered)
+
+    def reset(self) -> None:
+        pass
+
+    def read_outputs(self) -> Arrays:
+        return {name: self._read_output(name, detail) for name, detail in self.outputs.items()}
+
+    def _read_output(self, name: str, detail: dict[str, Any]) -> Any:
+        shape = detail["shape"]
+        return self.attempt(self._answered[name].read, int(np.prod(shape)), np.dtype(detail["dtype"])).reshape(shape)
+
+
+class _MicroSession(_LoggingSession):
+    """A model in TensorFlow Lite Micro."""
+
+    def __init__(self, plan: dict[str, Any], module: Any) -> None:
+        super().__init__()
+        threads = read_key(plan, "threads", int, 1)
+        if threads != 1:
+            raise PlanError(f"it runs on one thread, not on {threads}")
+        content = Path(plan["model"]).read_bytes()
+        self.inputs, self.outputs = declared_tensors(module.runtime.schema_fb, content)
+        refuse_hybrid_lstms(module.runtime.schema_fb, content)
+        self._interpreter = self._load(module.runtime.Interpreter, content)
+
+    def _load(self, kind: Any, content: bytes) -> Any:
+        """Returns the interpreter, in the first arena that is large enough."""
+        arena_bytes = max(FIRST_ARENA_BYTES, 4 * len(content))
+        while True:
+            started = time.perf_counter_ns()
+            try:
+                interpreter = kind.from_bytes(content, arena_size=arena_bytes)
+                self.load_us = (time.perf_counter_ns() - started) / 1e3
+                return interpreter
+            except RuntimeError as error:
+                lines = self.log.read()
+                arena_bytes *= 4
+                if not any("missing: " in line for line in lines) or arena_bytes > MAX_ARENA_BYTES:
+                    raise PlanError(reason_of(lines) or first_line(error)) from error
+
+    def resize(self, feeds: Arrays) -> None:
+        if self.needs_resize(feeds):
+            shapes = {name: list(detail["shape"]) for name, detail in self.inputs.items()}
+            raise PlanError(f"it cannot resize the inputs: their shapes are {shapes} per call")
+
+    def feed(self, arrays: Arrays) -> None:
+        for name, array in arrays.items():
+            self.attempt(self._interpreter.set_input, np.ascontiguousarray(array), self.inputs[name]["position"])
+
+    def invoke(self) -> None:
+        self.attempt(self._interpreter.invoke)
+
+    def reset(self) -> None:
+        self.attempt(self._interpreter.reset)
+
+    def read_outputs(self) -> Arrays:
+        return {name: self._interpreter.get_output(tensor["position"]) for name, tensor in self.outputs.items()}
+
+    def describe(self) -> dict[str, Any]:
+        self.log.read()
+        self._interpreter.print_allocations()
+        found = re.search(r"Arena allocation total (\d+) bytes", "\n".join(self.log.read()))
+        return {**super().describe(), "arena_bytes": int(found.group(1)) if found else None}
+
+
+SESSIONS: dict[str, Callable[[dict[str, Any], Any], Session]] = {
+    "ai-edge-litert": _InterpreterSession,
+    "tflite-runtime": _InterpreterSession,
+    "litert-compiled": _CompiledSession,
+    "tflite-micro": _MicroSession,
+}
+"""What loads a model, by the name of the runtime."""
+
+
+def open_session(plan: dict[str, Any]) -> tuple[str, Session]:
+    """Loads the model of a plan.
+
+    Returns:
+        The runtime's name and the model in it.
+
+    Raises:
+        PlanError: If there is no such model or runtime, the runtime refuses the model, or it cannot do what the plan
+            asks.
+    """
+    if not Path(read_key(plan, "model", str)).is_file():
+        raise PlanError("the model file does not exist")
+    if read_key(plan, "threads", int, 1) < 1:
+        raise PlanError(f"a runtime needs at least one thread, not {plan['threads']}")
+    name, module = import_runtime(plan.get("runtime", "auto"))
+    interpreters = " or ".join(INTERPRETERS)
+    if name not in INTERPRETERS and plan["op"] == "observe":
+        raise PlanError(f"op 'observe' needs the Interpreter of {interpreters}, not {name}")
+    if name not in INTERPRETERS and plan.get("delegate") is not None:
+        raise PlanError(f"{name} takes no delegate, only {interpreters} do")
+    try:
+        return name, SESSIONS[name](plan, module)
+    except struct.error as error:  # of what reads files in Python
+        raise PlanError(f"the file is damaged: {error}") from error
 
 
 def read_key(plan: dict[str, Any], key: str, kind: type, default: Any = None) -> Any:
@@ -241,6 +501,73 @@ def tensors_by_name(interpreter: Any) -> tuple[Arrays, Arrays]:
     return {detail["name"]: detail for detail in inputs}, {detail["name"]: detail for detail in outputs}
 
 
+def declared_tensors(schema: Any, content: bytes) -> tuple[Arrays, Arrays]:
+    """Returns what a file declares about its inputs and its outputs, for runtimes that do not tell.
+
+    Args:
+        schema: The runtime's own module that reads model files.
+        content: The file.
+
+    Returns:
+        Tensor details as of an Interpreter, by public name and sorted by it, with "position", the number of the input
+        or output.
+
+    Raises:
+        PlanError: If the file has more than one signature.
+    """
+    model = schema.Model.GetRootAsModel(content, 0)
+    if model.SignatureDefsLength() > 1:
+        raise PlanError(f"the file has {model.SignatureDefsLength()} signatures, not one")
+    dtypes = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+    signature = model.SignatureDefs(0) if model.SignatureDefsLength() else None
+    graph = model.Subgraphs(signature.SubgraphIndex() if signature else 0)
+
+    def details(kind: str) -> Arrays:
+        indices = [getattr(graph, kind)(k) for k in range(getattr(graph, f"{kind}Length")())]
+        if signature:
+            entries = [getattr(signature, kind)(k) for k in range(getattr(signature, f"{kind}Length")())]
+            names = {entry.Name().decode(): entry.TensorIndex() for entry in entries}
+        else:
+            names = {graph.Tensors(index).Name().decode(): index for index in indices}
+        return {name: detail(index, indices.index(index)) for name, index in sorted(names.items())}
+
+    def detail(index: int, position: int) -> dict[str, Any]:
+        tensor = graph.Tensors(index)
+        shape = [tensor.Shape(axis) for axis in range(tensor.ShapeLength())]
+        signature_shape = [tensor.ShapeSignature(axis) for axis in range(tensor.ShapeSignatureLength())]
+        scales = tensor.Quantization()
+        quantized = scales is not None and scales.ScaleLength() == scales.ZeroPointLength() == 1
+        return {
+            "index": index,
+            "position": position,
+            "shape": shape,
+            "shape_signature": signature_shape or shape,
+            "dtype": dtypes[tensor.Type()],
+            "quantization": (scales.Scale(0), scales.ZeroPoint(0)) if quantized else (0.0, 0),
+        }
+
+    return details("Inputs"), details("Outputs")
+
+
+def refuse_hybrid_lstms(schema: Any, content: bytes) -> None:
+    """Refuses LSTMs whose int8 weights tflite-micro would read as floats, past their end, without a word.
+
+    Raises:
+        PlanError: If the file has one.
+    """
+    model = schema.Model.GetRootAsModel(content, 0)
+    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
+        for operator in map(graph.Operators, range(graph.OperatorsLength())):
+            code = model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()
+            if code != schema.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM:
+                continue
+            types = [graph.Tensors(operator.Inputs(k)).Type() for k in range(9) if operator.Inputs(k) >= 0]
+            if types[0] == schema.TensorType.FLOAT32 and schema.TensorType.INT8 in types:
+                raise PlanError(
+                    "it cannot run an LSTM that takes floats and has int8 weights: convert to float32 or int8"
+                )
+
+
 def describe_tensors(tensors: Arrays) -> list[dict[str, Any]]:
     """Returns tensor details as JSON values."""
     described = []
@@ -293,8 +620,13 @@ def write_npz(path: str, arrays: Arrays) -> None:
         raise PlanError(f"cannot write {path}: {first_line(error)}") from error
 
 
-def read_feeds(session: Session, path: str) -> Arrays:
-    """Reads the inputs of all calls.
+def read_feeds(session: Session, path: str, names: set[str]) -> Arrays:
+    """Reads inputs of all calls.
+
+    Args:
+        session: The model.
+        path: The .npz file.
+        names: The inputs that it is to hold.
 
     Returns:
         By input name, arrays of shape (calls, *tensor shape) in the tensor's dtype.
@@ -303,12 +635,12 @@ def read_feeds(session: Session, path: str) -> Arrays:
         PlanError: If names, shapes, dtypes or numbers of calls do not fit.
     """
     arrays = read_npz(path)
-    if set(arrays) != set(session.inputs):
-        raise PlanError(f"{path} holds {sorted(arrays)}, but the inputs of the model are {sorted(session.inputs)}")
+    if set(arrays) != names:
+        raise PlanError(f"{path} holds {sorted(arrays)}, but the inputs of the model are {sorted(names)}")
     calls = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(calls.values())) != 1 or 0 in calls.values():
         raise PlanError(f"the first axis of every input counts the calls, but {path} holds {calls}")
-    return {name: fit_input(name, arrays[name], detail) for name, detail in session.inputs.items()}
+    return {name: fit_input(name, array, session.inputs[name]) for name, array in sorted(arrays.items())}
 
 
 def fit_input(name: str, array: Any, detail: dict[str, Any]) -> Any:
@@ -352,19 +684,44 @@ def calls_of(session: Session, plan: dict[str, Any]) -> tuple[int, Iterator[int]
     Returns:
         The number of calls, and an iterator over them; when it yields, the inputs of that call are set.
     """
-    feeds = read_feeds(session, read_key(plan, "inputs", str))
+    carry = read_key(plan, "carry", dict, {})
+    reset, sequence = read_key(plan, "reset", bool, False), read_key(plan, "sequence", int, 0)
+    feeds = read_feeds(session, read_key(plan, "inputs", str), set(session.inputs) - set(carry))
     session.resize(feeds)
-    reset = read_key(plan, "reset", bool, False)
+    zeros = carried_zeros(session, carry)
     calls = len(next(iter(feeds.values())))
 
     def iterate() -> Iterator[int]:
         for call in range(calls):
-            if reset:
-                session.interpreter.reset_all_variables()
-            session.feed(feeds, call)
+            begins = call == 0 or (sequence > 0 and call % sequence == 0)
+            answers = {} if begins or not carry else session.read_outputs()
+            if reset and (begins or not sequence):
+                session.reset()
+            session.feed({name: array[call] for name, array in feeds.items()})
+            session.feed(zeros if begins else {name: answers[output] for name, output in carry.items()})
             yield call
 
     return calls, iterate()
+
+
+def carried_zeros(session: Session, carry: dict[str, str]) -> Arrays:
+    """Returns zeros, as real values, for the inputs that take outputs.
+
+    Raises:
+        PlanError: If a name is unknown, or an output differs from its input in shape, dtype or quantization.
+    """
+    zeros = {}
+    for name, output in carry.items():
+        if name not in session.inputs or output not in session.outputs:
+            raise PlanError(f"carry names {name!r} and {output!r}, which are not an input and an output of the model")
+        (one,), (other,) = (
+            describe_tensors({key: tensors[key]})
+            for key, tensors in ((name, session.inputs), (output, session.outputs))
+        )
+        if any(one[key] != other[key] for key in ("shape", "dtype", "scale", "zero_point")):
+            raise PlanError(f"output {output!r} is not of the shape and type of input {name!r}, to which it is carried")
+        zeros[name] = np.full(one["shape"], one["zero_point"] or 0, one["dtype"])
+    return zeros
 
 
 def load(session: Session, plan: dict[str, Any]) -> dict[str, Any]:
@@ -378,7 +735,7 @@ def run(session: Session, plan: dict[str, Any]) -> dict[str, Any]:
     calls, each_call = calls_of(session, plan)
     collected: dict[str, list[Any]] = {name: [] for name in session.outputs}
     for _ in each_call:
-        session.interpreter.invoke()
+        session.invoke()
         for name, output in session.read_outputs().items():
             collected[name].append(output)
     for name, outputs in collected.items():
@@ -397,7 +754,7 @@ class Ranges:
         not_finite: Indices of tensors that held a NaN or an infinity.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: _InterpreterSession) -> None:
         self.low = np.full(session.num_tensors, np.nan)
         self.high = np.full(session.num_tensors, np.nan)
         self.not_finite: set[int] = set()
@@ -536,7 +893,7 @@ def sigmoid(x: Any) -> Any:
     return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 
-def observe(session: Session, plan: dict[str, Any]) -> dict[str, Any]:
+def observe(session: _InterpreterSession, plan: dict[str, Any]) -> dict[str, Any]:
     """Performs op "observe"."""
     path = read_key(plan, "ranges", str)
     probes = [CellProbe(entry, session.num_tensors) for entry in read_key(plan, "lstms", list, [])]
@@ -611,23 +968,27 @@ def bench(session: Session, plan: dict[str, Any]) -> dict[str, Any]:
     limits = read_key(plan, "plan", dict)
     check_keys("plan of bench", limits, {"warmup_s", "min_runs", "max_s", "max_runs"})
     path = plan.get("inputs")
-    feeds = random_feeds(session, read_key(plan, "seed", int, 0)) if path is None else read_feeds(session, path)
+    feeds = (
+        random_feeds(session, read_key(plan, "seed", int, 0))
+        if path is None
+        else read_feeds(session, path, set(session.inputs))
+    )
     session.resize(feeds)
     reset = read_key(plan, "reset", bool, False)
     calls = len(next(iter(feeds.values()))) if feeds else 1
 
     def prepare(run: int) -> None:
         if reset:
-            session.interpreter.reset_all_variables()
-        session.feed(feeds, run % calls)
+            session.reset()
+        session.feed({name: array[run % calls] for name, array in feeds.items()})
 
     machine = describe_machine()
     gc.disable()
     prepare(0)
     started = time.perf_counter_ns()
-    session.interpreter.invoke()
+    session.invoke()
     first_invoke_us = (time.perf_counter_ns() - started) / 1e3
-    warmup, samples = time_calls(prepare, session.interpreter.invoke, limits)
+    warmup, samples = time_calls(prepare, session.invoke, limits)
     floats = [output for output in session.read_outputs().values() if output.dtype.kind == "f"]
     return {
         "samples_ns": samples,
@@ -692,10 +1053,10 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-OPERATIONS: dict[str, tuple[Callable[[Session, dict[str, Any]], dict[str, Any]], set[str]]] = {
+OPERATIONS: dict[str, tuple[Callable[[Any, dict[str, Any]], dict[str, Any]], set[str]]] = {
     "load": (load, set()),
-    "run": (run, {"inputs", "outputs", "reset"}),
-    "observe": (observe, {"inputs", "ranges", "lstms", "reset"}),
+    "run": (run, {"inputs", "outputs", "reset", "sequence", "carry"}),
+    "observe": (observe, {"inputs", "ranges", "lstms", "reset", "sequence"}),
     "bench": (bench, {"plan", "inputs", "seed", "reset"}),
 }
 """What performs an operation, and the keys of its plan beyond the common ones."""
@@ -722,7 +1083,7 @@ def read_plan(text: str) -> dict[str, Any]:
 def runtime_version(name: str) -> str:
     """Returns the version of the package that brings a runtime."""
     try:
-        return importlib.metadata.version(name)
+        return importlib.metadata.version("ai-edge-litert" if name == "litert-compiled" else name)
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
 
@@ -730,12 +1091,12 @@ def runtime_version(name: str) -> str:
 def perform(plan: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     """Performs a plan and emits its events."""
     base_rss_bytes = memory_bytes("VmRSS")
-    session = Session(plan)
+    runtime, session = open_session(plan)
     emit(
         {
             "event": "ready",
-            "runtime": session.runtime,
-            "runtime_version": runtime_version(session.runtime),
+            "runtime": runtime,
+            "runtime_version": runtime_version(runtime),
             "python": platform.python_version(),
             "numpy": np.__version__,
             "load_us": session.load_us,

@@ -1,4 +1,4 @@
-"""Calls of a model in a worker, arrays in and arrays out: one interpreter, one call after the other, no reset."""
+"""Calls of a model in a worker, arrays in and arrays out: one process, one call after the other."""
 
 from __future__ import annotations
 
@@ -19,19 +19,25 @@ def run_calls(
     *,
     runtime: str = "auto",
     python: str | None = None,
+    carry: Mapping[str, str] | None = None,
+    sequence: int | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Runs calls on one interpreter that is never reset, so that what one call leaves behind reaches the next.
+    """Runs calls in one process without a reset, so that what one call leaves behind reaches the next.
 
     Args:
         model: The .tflite file.
         calls: Arrays by input name, shape (calls, *input shape with batch).
         runtime: Name of the runtime, or "auto".
         python: The Python to start, None for the one that has the runtime.
+        carry: Names of outputs by the names of inputs that take them in the next call. Calls do not hold these
+            inputs; they begin at zero.
+        sequence: If given, so many calls belong together: variables and carried inputs begin anew after them.
         timeout_s: Limit in seconds.
 
     Returns:
-        Arrays by output name as the runtime gives them, shape (calls, *output shape), and the worker's result.
+        Arrays by output name as the runtime gives them, shape (calls, *output shape), and the worker's result with
+        "runtime" and "runtime_version".
 
     Raises:
         ModelRunError: If the model or the runtime fails.
@@ -40,7 +46,17 @@ def run_calls(
     with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
         inputs, outputs = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
         save_arrays(inputs, calls)
-        plan = {"op": "run", "model": model, "runtime": runtime, "inputs": inputs, "outputs": outputs}
-        result = run_worker(plan, python=python, timeout_s=timeout_s)[-1]
+        plan = {
+            "op": "run",
+            "model": model,
+            "runtime": runtime,
+            "inputs": inputs,
+            "outputs": outputs,
+            "carry": dict(carry or {}),
+            "sequence": sequence,
+            "reset": sequence is not None,
+        }
+        ready, *_, result = run_worker(plan, python=python, timeout_s=timeout_s)
+        result.update({key: ready[key] for key in ("runtime", "runtime_version")})
         with np.load(outputs) as archive:
             return {name: archive[name] for name in archive.files}, result

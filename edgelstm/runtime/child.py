@@ -24,7 +24,11 @@ _NOTICES = ("INFO:", "WARNING:", "I0", "W0", "  ")
 
 
 def run_worker(
-    plan: dict[str, Any], *, python: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+    plan: dict[str, Any],
+    *,
+    python: str | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    script: str | None = None,
 ) -> list[dict[str, Any]]:
     """Runs one plan in a worker of its own.
 
@@ -32,6 +36,7 @@ def run_worker(
         plan: What to do; `edgelstm.targets.worker` says what it may hold. "protocol" need not be given.
         python: The Python to start. None: the one that has plan["runtime"].
         timeout_s: Seconds after which the worker is stopped.
+        script: Another worker's file, which speaks in the same events; with one, python is needed.
 
     Returns:
         The events in order. The last one is the result.
@@ -45,7 +50,7 @@ def run_worker(
     python = python or python_for(plan.get("runtime", "auto"))
     text = json.dumps({"protocol": PROTOCOL, **plan}, default=os.fspath)
     try:
-        status, output, notes = _communicate([python, "-I", "-B", _worker_path()], text, timeout_s)
+        status, output, notes = _communicate([python, "-I", "-B", script or _worker_path()], text, timeout_s)
     except subprocess.TimeoutExpired as error:
         raise ModelRunError(
             f"{model}: {_runtime(plan, [])} was stopped after {timeout_s:g} s. Give it fewer calls or more time."

@@ -1,4 +1,4 @@
-"""Which TFLite runtimes there are, and which Python has them.
+"""Which runtimes of Python there are, and which Python has them.
 
 A runtime usually is a package of the Python that runs edgelstm. One that cannot share its numpy (tflite-runtime needs
 numpy 1) may live in another Python, named in the environment variable
@@ -6,6 +6,8 @@ numpy 1) may live in another Python, named in the environment variable
     EDGELSTM_RUNTIMES=tflite-runtime=/opt/tflite/bin/python[,name=/path/to/python]
 
 and is then used in worker processes, though not in this one.
+
+The classic ones have the class Interpreter, and "auto" means one of them. The others run in workers only.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -27,30 +30,65 @@ START_TIMEOUT_S = 60
 
 @dataclass(frozen=True)
 class RuntimePackage:
-    """A TFLite runtime as it is published.
+    """A runtime as it is published.
 
     Attributes:
-        name: Name of the package.
-        module: Module with the class Interpreter.
+        name: The name it goes by here.
+        module: The module to import.
         requirement: What to give to pip.
+        distribution: Name of the published package.
         verifies_files: Whether it checks a file's structure before it follows the offsets in it; one that does not
             crashes on a damaged file.
+        classic: Whether the module has the class Interpreter.
     """
 
     name: str
     module: str
     requirement: str
+    distribution: str
     verifies_files: bool
+    classic: bool
 
 
 PACKAGES = {
     package.name: package
     for package in (
-        RuntimePackage("ai-edge-litert", "ai_edge_litert.interpreter", "ai-edge-litert", True),
-        RuntimePackage("tflite-runtime", "tflite_runtime.interpreter", "edgelstm[tflite-runtime]", False),
+        RuntimePackage(
+            "ai-edge-litert",
+            "ai_edge_litert.interpreter",
+            "ai-edge-litert",
+            "ai-edge-litert",
+            verifies_files=True,
+            classic=True,
+        ),
+        RuntimePackage(
+            "tflite-runtime",
+            "tflite_runtime.interpreter",
+            "edgelstm[tflite-runtime]",
+            "tflite-runtime",
+            verifies_files=False,
+            classic=True,
+        ),
+        RuntimePackage(
+            "litert-compiled",
+            "ai_edge_litert.compiled_model",
+            "ai-edge-litert",
+            "ai-edge-litert",
+            verifies_files=True,
+            classic=False,
+        ),
+        RuntimePackage(
+            "tflite-micro", "tflite_micro", "tflite-micro", "tflite-micro", verifies_files=False, classic=False
+        ),
     )
 }
-"""All known runtimes, by name, in the order of preference of "auto"."""
+"""All known runtimes, by name, the classic ones in the order of preference of "auto"."""
+
+CLASSIC = tuple(name for name, package in PACKAGES.items() if package.classic)
+"""Names of the runtimes with the class Interpreter."""
+
+OTHERS = ("mediapipe", "litertjs")
+"""What else the environment variable may name a place for: engines that the worker does not drive."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +106,39 @@ class Runtime:
     python: str
 
 
-def available() -> list[Runtime]:
+def available(names: Sequence[str] = CLASSIC) -> list[Runtime]:
     """Lists the runtimes of this Python, then those that the environment variable names.
+
+    Args:
+        names: The runtimes to look for.
 
     Raises:
         ModelRunError: If the variable cannot be understood, or names a Python that does not have the runtime.
     """
-    here = [Runtime(name, importlib.metadata.version(name), sys.executable) for name in PACKAGES if _is_here(name)]
-    elsewhere = [Runtime(name, _version_elsewhere(name, python), python) for name, python in _elsewhere().items()]
-    return here + elsewhere
+    here = [_runtime_here(name) for name in names if _is_here(name)]
+    elsewhere = {name: python for name, python in _elsewhere().items() if name in names}
+    return here + [Runtime(name, _version_elsewhere(name, python), python) for name, python in elsewhere.items()]
+
+
+def is_available(name: str) -> bool:
+    """Says whether this Python has a runtime or the environment variable names one that does, without starting it.
+
+    Raises:
+        ModelRunError: If the name is unknown or the variable cannot be understood.
+    """
+    _check_name(name)
+    return name in _elsewhere() or _is_here(name)
+
+
+def find_runtime(name: str) -> Runtime:
+    """Finds a runtime as a worker would use it: the environment variable goes before this Python.
+
+    Raises:
+        ModelRunError: If the name is unknown, or the variable names a Python that does not have the runtime.
+        MissingExtraError: If no Python has it.
+    """
+    python = _python_of(name)
+    return Runtime(name, _version_elsewhere(name, python), python) if name in _elsewhere() else _runtime_here(name)
 
 
 def python_for(name: str) -> str:
@@ -92,32 +154,34 @@ def python_for(name: str) -> str:
         ModelRunError: If the name is unknown.
         MissingExtraError: If no Python has it.
     """
-    _check_name(name)
-    elsewhere = _elsewhere()
-    if name == "auto":
-        return sys.executable if any(map(_is_here, PACKAGES)) else next(iter(elsewhere.values()), sys.executable)
-    if name in elsewhere:
-        return elsewhere[name]
-    if not _is_here(name):
-        raise MissingExtraError(_how_to_get(name))
-    return sys.executable
+    if name != "auto":
+        return _python_of(name)
+    elsewhere = [python for named, python in _elsewhere().items() if named in CLASSIC]
+    return sys.executable if any(map(_is_here, CLASSIC)) else next(iter(elsewhere), sys.executable)
 
 
 def import_runtime(name: str = "auto") -> tuple[RuntimePackage, ModuleType]:
-    """Imports a runtime into this process.
+    """Imports a runtime with the class Interpreter into this process.
 
     Args:
-        name: Name of a runtime, or "auto" for the first that this Python has.
+        name: Name of a classic runtime, or "auto" for the first that this Python has.
 
     Returns:
         The runtime, and its module with the class Interpreter.
 
     Raises:
-        ModelRunError: If the name is unknown, or the runtime is installed but cannot be imported.
+        ModelRunError: If the name is unknown or that of a runtime without an Interpreter, or the runtime is installed
+            but cannot be imported.
         MissingExtraError: If this Python does not have it.
     """
-    _check_name(name)
-    candidates = list(PACKAGES) if name == "auto" else [name]
+    if name != "auto":
+        _check_name(name)
+    if name != "auto" and name not in CLASSIC:
+        raise ModelRunError(
+            f"Runtime {name!r} has no Interpreter, so it cannot be loaded into this process. Use {', '.join(CLASSIC)} "
+            "or auto; edgelstm bench and verify run files on the others."
+        )
+    candidates = CLASSIC if name == "auto" else (name,)
     found = next(filter(_is_here, candidates), None)
     if found is None:
         raise MissingExtraError(_how_to_get(candidates[0]))
@@ -132,9 +196,33 @@ def import_runtime(name: str = "auto") -> tuple[RuntimePackage, ModuleType]:
         ) from error
 
 
+def python_elsewhere(name: str) -> str | None:
+    """Returns the Python that the environment variable names for a runtime, None if it names none.
+
+    Args:
+        name: A name of `PACKAGES` or `OTHERS`.
+
+    Raises:
+        ModelRunError: If the variable cannot be understood.
+    """
+    return _elsewhere().get(name)
+
+
 def _check_name(name: str) -> None:
-    if name != "auto" and name not in PACKAGES:
+    if name not in PACKAGES:
         raise ModelRunError(f"Runtime {name!r} is not known. Known are {', '.join(PACKAGES)}, and auto.")
+
+
+def _python_of(name: str) -> str:
+    _check_name(name)
+    python = _elsewhere().get(name)
+    if python is None and not _is_here(name):
+        raise MissingExtraError(_how_to_get(name))
+    return python or sys.executable
+
+
+def _runtime_here(name: str) -> Runtime:
+    return Runtime(name, importlib.metadata.version(PACKAGES[name].distribution), sys.executable)
 
 
 def _is_here(name: str) -> bool:
@@ -151,20 +239,21 @@ def _how_to_get(name: str) -> str:
 
 def _elsewhere() -> dict[str, str]:
     """Returns the Pythons that the environment variable names, by runtime."""
-    pythons = {}
+    known, pythons = (*PACKAGES, *OTHERS), {}
     for entry in filter(None, os.environ.get(VARIABLE, "").split(",")):
         name, _, python = (part.strip() for part in entry.partition("="))
-        if name not in PACKAGES or not python:
+        if name not in known or not python:
             raise ModelRunError(
                 f"Environment variable {VARIABLE}: {entry.strip()!r} is not name=/path/to/python with one of the names "
-                f"{', '.join(PACKAGES)}."
+                f"{', '.join(known)}."
             )
         pythons[name] = python
     return pythons
 
 
 def _version_elsewhere(name: str, python: str) -> str:
-    code = f"import importlib.metadata, {PACKAGES[name].module}; print(importlib.metadata.version({name!r}))"
+    package = PACKAGES[name]
+    code = f"import importlib.metadata, {package.module}; print(importlib.metadata.version({package.distribution!r}))"
     try:
         done = subprocess.run(
             [python, "-I", "-B", "-c", code], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False

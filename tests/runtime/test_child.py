@@ -64,6 +64,11 @@ def test_the_worker_is_started_isolated(fake_python):
     assert Path(path).name == "worker.py"
 
 
+def test_another_worker_is_started_the_same_way(fake_python):
+    python = fake_python("import json; print(json.dumps({'event': 'result', 'arguments': sys.argv[1:]}))")
+    assert run_worker(PLAN, python=python, script="/a/script.py")[-1]["arguments"] == ["-I", "-B", "/a/script.py"]
+
+
 def test_a_refused_plan_is_one_sentence(tmp_path):
     path = tmp_path / "none.tflite"
     assert message_of({**PLAN, "model": path}) == f"{path}: ai-edge-litert failed: the model file does not exist."

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import sys
 
@@ -8,7 +9,18 @@ import pytest
 
 from edgelstm.errors import MissingExtraError, ModelRunError
 from edgelstm.runtime import interpreters
-from edgelstm.runtime.interpreters import PACKAGES, VARIABLE, Runtime, available, import_runtime, python_for
+from edgelstm.runtime.interpreters import (
+    CLASSIC,
+    PACKAGES,
+    VARIABLE,
+    Runtime,
+    available,
+    find_runtime,
+    import_runtime,
+    is_available,
+    python_elsewhere,
+    python_for,
+)
 from edgelstm.targets import worker
 
 
@@ -25,7 +37,8 @@ def only(monkeypatch):
 
 def test_the_worker_knows_the_same_runtimes():
     assert {name: package.module for name, package in PACKAGES.items()} == worker.RUNTIMES
-    assert list(PACKAGES) == list(worker.RUNTIMES)
+    assert list(PACKAGES) == list(worker.RUNTIMES) == list(worker.SESSIONS)
+    assert CLASSIC == worker.INTERPRETERS
 
 
 def test_the_runtime_of_this_python_is_found(monkeypatch):
@@ -69,12 +82,59 @@ def test_no_runtime_at_all_says_how_to_get_one(only):
         import_runtime("auto")
 
 
-@pytest.mark.parametrize("function", [python_for, import_runtime])
+@pytest.mark.parametrize("function", [python_for, import_runtime, find_runtime, is_available])
 def test_an_unknown_runtime_lists_the_known(function):
     with pytest.raises(
-        ModelRunError, match=r"'onnx' is not known\. Known are ai-edge-litert, tflite-runtime, and auto"
+        ModelRunError,
+        match=r"'onnx' is not known\. Known are ai-edge-litert, .*, litert-compiled, tflite-micro, and auto",
     ):
         function("onnx")
+
+
+def test_only_interpreters_are_listed_unless_others_are_asked_for(monkeypatch, only):
+    only("ai-edge-litert", "litert-compiled", "tflite-micro")
+    monkeypatch.setattr(interpreters.importlib.metadata, "version", {"ai-edge-litert": "2", "tflite-micro": "0"}.get)
+    assert available() == [Runtime("ai-edge-litert", "2", sys.executable)]
+    assert available(("tflite-micro", "litert-compiled")) == [
+        Runtime("tflite-micro", "0", sys.executable),
+        Runtime("litert-compiled", "2", sys.executable),
+    ]
+
+
+def test_auto_is_never_a_runtime_without_an_interpreter(monkeypatch, only):
+    only("litert-compiled", "tflite-micro")
+    monkeypatch.setenv(VARIABLE, "tflite-micro=/a/python,tflite-runtime=/b/python")
+    assert python_for("auto") == "/b/python"
+    with pytest.raises(MissingExtraError, match="The runtime ai-edge-litert is not installed"):
+        import_runtime("auto")
+
+
+@pytest.mark.parametrize("name", ["litert-compiled", "tflite-micro"])
+def test_a_runtime_without_an_interpreter_is_not_imported(name):
+    with pytest.raises(
+        ModelRunError, match=rf"'{name}' has no Interpreter, .* Use ai-edge-litert, tflite-runtime or auto"
+    ):
+        import_runtime(name)
+
+
+@pytest.mark.parametrize("name", ["litert-compiled", "tflite-micro"])
+def test_every_runtime_may_be_in_another_python(monkeypatch, only, name):
+    only()
+    assert not is_available(name)
+    with pytest.raises(MissingExtraError, match=rf"The runtime {name} is not installed"):
+        find_runtime(name)
+    monkeypatch.setenv(VARIABLE, f"{name}={sys.executable}")
+    assert is_available(name)
+    assert python_for(name) == python_elsewhere(name) == sys.executable
+    if importlib.util.find_spec(PACKAGES[name].module.partition(".")[0]):
+        assert find_runtime(name).version == importlib.metadata.version(PACKAGES[name].distribution)
+
+
+def test_the_variable_may_name_places_of_other_engines(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "mediapipe=/a/python, litertjs=/a/folder")
+    assert (python_elsewhere("mediapipe"), python_elsewhere("litertjs")) == ("/a/python", "/a/folder")
+    assert python_elsewhere("tflite-micro") is None
+    assert "mediapipe" not in [runtime.name for runtime in available()]
 
 
 def test_auto_imports_the_first_that_is_here():

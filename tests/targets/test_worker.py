@@ -1,4 +1,4 @@
-"""The worker, as a program: what goes in at stdin, what comes out at stdout, on both runtimes."""
+"""The worker, as a program: what goes in at stdin, what comes out at stdout, on runtimes with an Interpreter."""
 
 from __future__ import annotations
 
@@ -410,8 +410,11 @@ def test_a_wrong_plan_is_refused(text, message):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"runtime": "onnx"}, "runtime 'onnx' is not known, only ai-edge-litert, tflite-runtime and auto"),
-        ({"threads": 0}, "num_threads should"),
+        (
+            {"runtime": "onnx"},
+            "runtime 'onnx' is not known, only ai-edge-litert, tflite-runtime, litert-compiled, tflite-micro and auto",
+        ),
+        ({"threads": 0}, "a runtime needs at least one thread, not 0"),
         ({"threads": True}, "the plan needs 'threads', a int, not True"),
         ({"delegate": {"library": "/none.so"}}, "the delegate /none.so cannot be loaded: "),
         ({"delegate": {"libary": "/none.so"}}, "delegate does not know 'libary', only library, options"),

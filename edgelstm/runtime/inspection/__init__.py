@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
+from edgelstm.artifact import Artifact
 from edgelstm.errors import LoadError
-from edgelstm.runtime.inspection.lstm import summarize_loops, summarize_lstms
+from edgelstm.runtime.inspection.lstm import count_unrolled_steps, summarize_loops, summarize_lstms
 from edgelstm.runtime.inspection.reader import DAMAGE, parse, read_bytes
 from edgelstm.runtime.inspection.records import DamagedError, GraphRecord, ModelRecord
 from edgelstm.runtime.inspection.report import (
@@ -45,11 +46,12 @@ GZIP_LEVEL = 6  # what web servers and package builders use
 _GZIP_FORMAT = 31  # window size and header of zlib for the gzip format
 
 
-def inspect(path: str | os.PathLike[str]) -> Inspection:
+def inspect(path: str | os.PathLike[str], *, streaming: bool | None = None) -> Inspection:
     """Says what a .tflite file holds, without running it; any file, whoever made it, is safe to inspect.
 
     Args:
         path: The file.
+        streaming: Whether its state is meant to survive from call to call. None: what its card says, if it has one.
 
     Raises:
         LoadError: If the file cannot be read, is not a .tflite file, or is damaged.
@@ -57,7 +59,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     path = Path(path)
     data = read_bytes(path)
     try:
-        return _inspect(path, data)
+        return _inspect(path, data, _is_streaming(path) if streaming is None else streaming)
     except DamagedError as error:
         reason = str(error)
     except DAMAGE:
@@ -65,7 +67,16 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     raise LoadError(f"{path} is truncated or damaged: {reason}; export or download it again.")
 
 
-def _inspect(path: Path, data: bytes) -> Inspection:
+def _is_streaming(path: Path) -> bool:
+    """Returns what the card says; a card that cannot be read, or is another model's, says nothing."""
+    try:
+        state = Artifact.open(path).card.get("state")
+    except LoadError:
+        return False
+    return isinstance(state, dict) and state.get("semantics") == "streaming"
+
+
+def _inspect(path: Path, data: bytes, streaming: bool) -> Inspection:
     model = parse(data)
     weights = measure_weights(model, len(data))
     inspection = Inspection(
@@ -75,11 +86,13 @@ def _inspect(path: Path, data: bytes) -> Inspection:
         description=model.description,
         signatures=_signatures(model),
         operators=_operators(model),
-        lstms=summarize_lstms(model),
+        lstms=summarize_lstms(model, streaming=streaming),
         loops=summarize_loops(model),
         parameters=weights.parameters,
         weight_bytes=weights.weight_bytes,
         sizes=weights.sizes,
+        unrolled_steps=count_unrolled_steps(model),
+        streaming=streaming,
     )
     return dataclasses.replace(inspection, warnings=find_traps(inspection))
 

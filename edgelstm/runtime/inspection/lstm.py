@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from ai_edge_litert import schema_py_generated as schema
@@ -9,6 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgelstm.runtime.inspection.records import GraphRecord, ModelRecord, OperatorRecord, TensorRecord
 from edgelstm.runtime.inspection.report import LoopSummary, LstmSummary, Precision, StateSemantics
 from edgelstm.runtime.inspection.states import SearchBudget, Writers, is_written_on_every_call
+from edgelstm.runtime.inspection.steps import count_lstm_steps
 
 # Inputs of the operators, as tensorflow/lite/kernels/lstm_shared.h and bidirectional_sequence_lstm.cc number them.
 INPUT = 0
@@ -30,7 +32,6 @@ _ACTIVATIONS = {
     schema.ActivationFunctionType.SIGN_BIT: "sign_bit",
 }
 _PRECISION_OF_INT8_WEIGHTS: dict[str, Precision] = {"float32": "dynamic", "int8": "int8", "int16": "int16x8"}
-_MATRIX_PRODUCTS = frozenset({"FULLY_CONNECTED", "BATCH_MATMUL"})
 
 
 def is_lstm(operator: OperatorRecord) -> bool:
@@ -43,8 +44,12 @@ def state_positions(operator: OperatorRecord) -> tuple[tuple[int, int], ...]:
     return () if operator.options.get("is_basic") else STATES[operator.name]
 
 
-def summarize_lstms(model: ModelRecord) -> tuple[LstmSummary, ...]:
+def summarize_lstms(model: ModelRecord, *, streaming: bool = False) -> tuple[LstmSummary, ...]:
     """Describes all LSTM operators of a file.
+
+    Args:
+        model: The parsed file.
+        streaming: Whether states that survive from call to call are meant to.
 
     Raises:
         DamagedError: If the operators are tangled beyond what any model needs.
@@ -56,7 +61,11 @@ def summarize_lstms(model: ModelRecord) -> tuple[LstmSummary, ...]:
         for position, operator in enumerate(graph.operators):
             if is_lstm(operator):
                 summaries.append(_summarize(writers, position, len(summaries), graph_index))
-    return tuple(summaries)
+    return tuple(map(_as_streaming, summaries) if streaming else summaries)
+
+
+def _as_streaming(lstm: LstmSummary) -> LstmSummary:
+    return dataclasses.replace(lstm, state="streaming") if lstm.state == "leaking" else lstm
 
 
 def _summarize(writers: Writers, position: int, index: int, graph_index: int) -> LstmSummary:
@@ -156,15 +165,15 @@ def summarize_loops(model: ModelRecord) -> tuple[LoopSummary, ...]:
 
 
 def _loops(model: ModelRecord) -> Iterator[LoopSummary]:
-    looks_like_lstm = [_has_lstm_step(graph) for graph in model.graphs]
+    steps = [count_lstm_steps(graph) for graph in model.graphs]
     for graph_index, graph in enumerate(model.graphs):
         for position, operator in enumerate(graph.operators):
             if operator.name == "WHILE" and not operator.is_custom:
                 body = int(operator.options["body_graph"])
-                yield LoopSummary(graph_index, position, body, looks_like_lstm[body])
+                yield LoopSummary(graph_index, position, body, steps[body] > 0, steps[body])
 
 
-def _has_lstm_step(graph: GraphRecord) -> bool:
-    """Returns whether a graph has the three sigmoid gates and the matrix product of an LSTM step."""
-    names = [operator.name for operator in graph.operators]
-    return names.count("LOGISTIC") >= 3 and not _MATRIX_PRODUCTS.isdisjoint(names)
+def count_unrolled_steps(model: ModelRecord) -> int:
+    """Counts the LSTM steps that stand in no loop."""
+    bodies = {loop.body_graph for loop in summarize_loops(model)}
+    return sum(count_lstm_steps(graph) for index, graph in enumerate(model.graphs) if index not in bodies)

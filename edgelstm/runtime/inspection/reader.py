@@ -126,7 +126,8 @@ class _Reader:
             raise DamagedError("it holds no graph")
         for graph in graphs:
             _check_called_graphs(graph, len(graphs))
-        metadata = [table.Buffer() for table in self._tables(model.MetadataLength(), model.Metadata)]
+        entries = self._tables(model.MetadataLength(), model.Metadata)
+        metadata = [table.Buffer() for table in entries]
         metadata += self._numbers(model.MetadataBufferLength(), model.MetadataBufferAsNumpy)
         signatures = self._tables(model.SignatureDefsLength(), model.SignatureDefs)
         return ModelRecord(
@@ -135,6 +136,7 @@ class _Reader:
             buffers=buffers,
             metadata=frozenset(metadata),
             signatures=tuple(self._signature(table, graphs) for table in signatures),
+            metadata_names=frozenset(self._text(table.Name()) for table in entries),
         )
 
     def _spend(self, work: int) -> None:
@@ -178,14 +180,14 @@ class _Reader:
             raise DamagedError(f"a buffer ends {start + size - len(self._data)} bytes behind the end of the file")
         return BufferRecord(start, size)
 
-    def _operator_code(self, table: Any) -> tuple[str, bool]:
+    def _operator_code(self, table: Any) -> tuple[str, bool, int]:
         # Codes up to 127 stand in the old 8-bit field, later ones in the new field; the other holds less.
         code = max(table.DeprecatedBuiltinCode(), table.BuiltinCode())
         if code == schema.BuiltinOperator.CUSTOM:
-            return self._text(table.CustomCode()) or "CUSTOM", True
-        return _OPERATORS.get(code, f"BUILTIN {code}"), False
+            return self._text(table.CustomCode()) or "CUSTOM", True, table.Version()
+        return _OPERATORS.get(code, f"BUILTIN {code}"), False, table.Version()
 
-    def _graph(self, table: Any, codes: list[tuple[str, bool]], num_buffers: int) -> GraphRecord:
+    def _graph(self, table: Any, codes: list[tuple[str, bool, int]], num_buffers: int) -> GraphRecord:
         tensors = tuple(self._tensor(t, num_buffers) for t in self._tables(table.TensorsLength(), table.Tensors))
         operators = self._tables(table.OperatorsLength(), table.Operators)
         return GraphRecord(
@@ -216,10 +218,10 @@ class _Reader:
             is_quantized=num_scales > 0,
         )
 
-    def _operator(self, table: Any, codes: list[tuple[str, bool]], num_tensors: int) -> OperatorRecord:
+    def _operator(self, table: Any, codes: list[tuple[str, bool, int]], num_tensors: int) -> OperatorRecord:
         if table.OpcodeIndex() >= len(codes):
             raise DamagedError(f"an operator has code {table.OpcodeIndex()} of {len(codes)}")
-        name, is_custom = codes[table.OpcodeIndex()]
+        name, is_custom, version = codes[table.OpcodeIndex()]
         return OperatorRecord(
             name=name,
             is_custom=is_custom,
@@ -229,6 +231,7 @@ class _Reader:
                 table.IntermediatesLength(), table.IntermediatesAsNumpy, num_tensors, NO_TENSOR
             ),
             options={} if is_custom else _options(table, name),
+            version=version,
         )
 
     def _indices(self, length: int, as_numpy: Callable[[], Any], num_tensors: int, lowest: int) -> tuple[int, ...]:
@@ -276,8 +279,14 @@ def _sequence_lstm_options(options: Any) -> dict[str, int | float | bool]:
 
 
 # Operator -> (the type its options have, how to read them). Keys that end in "_graph" are subgraph indices.
+# An ADD may come without, the others not.
 _OptionsReader = tuple[type, int, Callable[[Any], dict[str, int | float | bool]]]
 _OPTIONS: Mapping[str, _OptionsReader] = {
+    "ADD": (
+        schema.AddOptions,
+        schema.BuiltinOptions.AddOptions,
+        lambda options: {"activation": int(options.FusedActivationFunction())},
+    ),
     "LSTM": (schema.LSTMOptions, schema.BuiltinOptions.LSTMOptions, _old_lstm_options),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": (
         schema.UnidirectionalSequenceLSTMOptions,
@@ -303,11 +312,13 @@ _OPTIONS: Mapping[str, _OptionsReader] = {
 
 
 def _options(table: Any, name: str) -> dict[str, int | float | bool]:
-    """Reads the options of an LSTM or a control flow operator; other operators have none that matter here."""
+    """Reads the options of an LSTM, a control flow operator or an ADD; those of others do not matter here."""
     if name not in _OPTIONS:
         return {}
     options_class, options_type, read = _OPTIONS[name]
     union = table.BuiltinOptions()
+    if name == "ADD" and (union is None or table.BuiltinOptionsType() != options_type):
+        return {}
     if union is None or table.BuiltinOptionsType() != options_type:
         raise DamagedError(f"an operator {name} comes without its options")
     options = options_class()

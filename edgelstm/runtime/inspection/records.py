@@ -47,7 +47,8 @@ class OperatorRecord:
         inputs: Tensor indices, `NO_TENSOR` for one that is left out.
         outputs: Tensor indices.
         intermediates: Tensor indices.
-        options: The options that inspection uses, of the LSTM and the control flow operators.
+        options: The options that inspection uses, of the LSTM, the control flow operators and ADD.
+        version: Version of the operator, 1 or more; runtimes refuse versions that they are too old for.
     """
 
     name: str
@@ -56,6 +57,7 @@ class OperatorRecord:
     outputs: tuple[int, ...]
     intermediates: tuple[int, ...]
     options: Mapping[str, int | float | bool]
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +96,11 @@ class SignatureRecord:
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """A whole file; `metadata` are the indices of the buffers that hold metadata."""
+    """A whole file; `metadata` are the indices of the buffers that hold metadata, `metadata_names` their names."""
 
     description: str
     graphs: tuple[GraphRecord, ...]
     buffers: tuple[BufferRecord, ...]
     metadata: frozenset[int] = frozenset()
     signatures: tuple[SignatureRecord, ...] = field(default=())
+    metadata_names: frozenset[str] = frozenset()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Precision = Literal["float32", "float16", "dynamic", "int8", "int16x8", "unknown"]
-StateSemantics = Literal["self-resetting", "leaking", "explicit"]
+StateSemantics = Literal["self-resetting", "streaming", "leaking", "explicit"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class LstmSummary:
             int8 hidden and int16 cell state; "int16x8", int8 weights and int16 hidden state; or "unknown".
         cell_clip: Bound of the cell state, 0 for none.
         state: "self-resetting" if operators before this one write its states anew on every call, "leaking" if the
-            states survive from call to call, "explicit" if they are ordinary inputs and outputs of the operator.
+            states survive from call to call, "streaming" if they do and the model's card says that they are meant to,
+            "explicit" if they are ordinary inputs and outputs of the operator.
         input_scale: Quantization step of the input, None for a float one, as for the next four.
         output_scale: Step of the output.
         hidden_scale: Step of the hidden state.
@@ -101,12 +102,13 @@ class LstmSummary:
 
 @dataclass(frozen=True)
 class LoopSummary:
-    """A WHILE operator, and whether its body computes what an LSTM step does."""
+    """A WHILE operator, whether its body computes what an LSTM step does, and how many such steps a turn takes."""
 
     graph: int
     operator: int
     body_graph: int
     looks_like_lstm: bool
+    num_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ class Inspection:
         parameters: Number of weights in tables, LSTM and other operators, shared ones once.
         weight_bytes: Bytes of these weights by element type.
         sizes: Size by what the bytes hold.
+        unrolled_steps: LSTM steps written out as plain operators, outside of loops.
+        streaming: Whether the model's card says that its state is meant to survive from call to call.
         warnings: Traps that can be seen in the file.
     """
 
@@ -177,6 +181,8 @@ class Inspection:
     parameters: int
     weight_bytes: dict[str, int]
     sizes: SizeBreakdown
+    unrolled_steps: int = 0
+    streaming: bool = False
     warnings: tuple[InspectionWarning, ...] = ()
 
     @property

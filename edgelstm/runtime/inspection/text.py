@@ -71,7 +71,15 @@ def _overview(inspection: Inspection) -> list[str]:
     gzip = "" if inspection.gzip_bytes is None else f" ({_size(inspection.gzip_bytes)} gzipped)"
     size = f"{_size(inspection.size_bytes)}{gzip}, {inspection.parameters:,} parameters"
     description = [_INDENT + inspection.description] if inspection.description else []
-    return [str(inspection.path), _INDENT + size, *description]
+    return [str(inspection.path), _INDENT + size, *description, *_streaming(inspection)]
+
+
+def _streaming(inspection: Inspection) -> list[str]:
+    if not inspection.streaming:
+        return []
+    if any(lstm.state == "streaming" for lstm in inspection.lstms):
+        return [_INDENT + "streaming: its state is meant to survive from call to call"]
+    return [_INDENT + "streaming: the app hands its state on, from outputs to inputs"]
 
 
 def _size(size_bytes: int) -> str:
@@ -111,10 +119,21 @@ def _lstms(inspection: Inspection) -> list[str]:
         first, *others = _lstm_lines(lstm)
         lines.append(_INDENT + number + first)
         lines += [_INDENT + " " * len(number) + other for other in others]
-    if inspection.loops:
-        likeness = sum(loop.looks_like_lstm for loop in inspection.loops)
-        lines.append(f"WHILE loops: {len(inspection.loops)}, with the gates of an LSTM: {likeness}")
-    return lines
+    return lines + _written_out(inspection)
+
+
+def _written_out(inspection: Inspection) -> list[str]:
+    """Says what stands in loops, or is unrolled."""
+    lines, others = [], 0
+    for loop in inspection.loops:
+        if loop.looks_like_lstm:
+            steps = f"{loop.num_steps} step{'s' if loop.num_steps > 1 else ''}"
+            lines.append(f"LSTM as a loop: operator {loop.operator}, {steps} in each turn")
+        else:
+            others += 1
+    if inspection.unrolled_steps:
+        lines.append(f"LSTM unrolled: {inspection.unrolled_steps} steps outside of loops")
+    return [*lines, f"Other loops: {others}"] if others else lines
 
 
 def _lstm_lines(lstm: LstmSummary) -> list[str]:

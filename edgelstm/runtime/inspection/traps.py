@@ -153,9 +153,8 @@ def _lstm_as_loop(inspection: Inspection) -> InspectionWarning | None:
     return InspectionWarning(
         "lstm-as-loop",
         "note",
-        f"Operator {_listed(loops)}: a WHILE loop has the gates of an LSTM, so the fused LSTM operator is not used.",
-        "Export the model with edgelstm for the fused operator; keep the loop for runtimes that refuse variable "
-        "tensors.",
+        f"Operator {_listed(loops)}: an LSTM as a WHILE loop, which MediaPipe Tasks refuse.",
+        "Nothing, unless the file is for MediaPipe: convert with --runtime mediapipe then.",
     )
 
 

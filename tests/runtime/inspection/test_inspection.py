@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgelstm.artifact import write_artifact
 from edgelstm.runtime.inspection import Inspection, TensorSummary, inspect
 
 BATCH, TIME = 2, 4  # of the models in conftest.py
@@ -59,6 +60,39 @@ def test_a_file_without_lstm_has_no_traps(models: dict[str, Path]) -> None:
     assert (inspection.lstms, inspection.loops, inspection.warnings) == ((), (), ())
     assert inspection.parameters == 3 * 7
     assert not inspection.uses_flex
+
+
+def with_card(model: Path, folder: Path, semantics: str) -> Path:
+    """Writes a copy of a model with a card that says what becomes of its state."""
+    copy = folder / "m.tflite"
+    write_artifact(copy, model.read_bytes(), {"state": {"semantics": semantics}})
+    return copy
+
+
+def test_a_streaming_model_is_meant_to_keep_its_state(models: dict[str, Path], tmp_path: Path) -> None:
+    inspection = inspect(with_card(models["float32"], tmp_path, "streaming"))
+    assert (inspection.streaming, [lstm.state for lstm in inspection.lstms]) == (True, ["streaming"])
+    assert "state-leaks" not in [warning.code for warning in inspection.warnings]
+
+
+def test_a_card_that_says_otherwise_does_not_hide_a_leak(models: dict[str, Path], tmp_path: Path) -> None:
+    inspection = inspect(with_card(models["float32"], tmp_path, "self-resetting"))
+    assert (inspection.streaming, [lstm.state for lstm in inspection.lstms]) == (False, ["leaking"])
+    assert "state-leaks" in [warning.code for warning in inspection.warnings]
+
+
+def test_the_card_of_another_model_says_nothing(models: dict[str, Path], tmp_path: Path) -> None:
+    path = with_card(models["float32"], tmp_path, "streaming")
+    path.write_bytes(models["dynamic"].read_bytes())
+    assert not inspect(path).streaming
+    path.with_suffix(".json").write_text('{"format": "edgelstm-card-1", "state": [')
+    assert not inspect(path).streaming
+
+
+def test_who_asks_may_say_that_a_model_streams(models: dict[str, Path], tmp_path: Path) -> None:
+    assert [lstm.state for lstm in inspect(models["float32"], streaming=True).lstms] == ["streaming"]
+    path = with_card(models["float32"], tmp_path, "streaming")
+    assert [lstm.state for lstm in inspect(path, streaming=False).lstms] == ["leaking"]
 
 
 def test_json_holds_everything(models: dict[str, Path]) -> None:

@@ -142,9 +142,27 @@ def test_time_major_input_and_cell_clip_are_shown() -> None:
     assert "cell clip 10, cell scale" in text
 
 
-def test_loops_are_counted() -> None:
-    loops = (LoopSummary(0, 4, 1, True), LoopSummary(0, 7, 2, False))
-    assert "WHILE loops: 2, with the gates of an LSTM: 1" in format_text(dataclasses.replace(INSPECTION, loops=loops))
+def test_loops_say_what_they_are() -> None:
+    loops = (LoopSummary(0, 4, 1, True, 4), LoopSummary(0, 5, 2, True, 1), LoopSummary(0, 7, 3, False))
+    text = format_text(dataclasses.replace(INSPECTION, loops=loops, unrolled_steps=24))
+    assert (
+        """
+LSTM as a loop: operator 4, 4 steps in each turn
+LSTM as a loop: operator 5, 1 step in each turn
+LSTM unrolled: 24 steps outside of loops
+Other loops: 1
+"""
+        in text
+    )
+
+
+def test_a_streaming_model_says_so() -> None:
+    lstm = dataclasses.replace(LSTM, state="streaming")
+    text = format_text(dataclasses.replace(INSPECTION, streaming=True, lstms=(lstm,)))
+    assert "  streaming: its state is meant to survive from call to call\n" in text
+    assert "64 units, tanh, int8, streaming\n" in text
+    text = format_text(dataclasses.replace(INSPECTION, streaming=True, lstms=()))
+    assert "  streaming: the app hands its state on, from outputs to inputs\n" in text
 
 
 def test_several_signatures_are_named() -> None:

@@ -1,0 +1,189 @@
+"""Parity of an ONNX file with the Keras model it came from, on ONNX Runtime in a process of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgelstm.artifact import write_temporary
+from edgelstm.converters.calibration import calls_of
+from edgelstm.converters.exporters.onnx.program import RECURRENT
+from edgelstm.converters.exporters.onnx.serialize import import_onnx
+from edgelstm.converters.graph import Array
+from edgelstm.converters.lowering.signature import Signature
+from edgelstm.converters.parity import compare
+from edgelstm.converters.policies import float32_computation
+from edgelstm.converters.reference import expected_outputs
+from edgelstm.converters.verification import MAX_CALLS, VerificationReport, consecutive, finite_only
+from edgelstm.errors import ModelRunError
+
+WORKER = Path(__file__).with_name("worker.py")
+PRECISION = "float32"
+LARGE_BATCH = 3  # a file for any batch size is also tried with so many calls in one
+
+_LENGTHS = 4  # position of the sequence lengths among the inputs of recurrent operators
+
+
+def verify_onnx(
+    model: Any,
+    signature: Signature,
+    file: Path,
+    data: Mapping[str, Array],
+    *,
+    origin: str = "generated",
+    timeout_s: float = 120.0,
+) -> VerificationReport:
+    """Compares an ONNX file with the Keras model it came from, over consecutive calls.
+
+    ONNX Runtime runs it; where that is not installed, the evaluator that comes with onnx, on what it computes. A file
+    with a free batch axis is also run on several calls as one batch.
+
+    Args:
+        model: The Keras model.
+        signature: Its inputs.
+        file: The .onnx file.
+        data: Samples by input name, shape (samples, *input shape without batch).
+        origin: What the data is, for the report.
+        timeout_s: Limit for the run, in seconds.
+
+    Returns:
+        The report; a runtime that cannot run the file is a problem in it.
+
+    Raises:
+        VerificationError: If Keras itself answers with NaN or infinity.
+        MissingExtraError: If onnx is not installed.
+    """
+    report = VerificationReport(PRECISION, origin)
+    loaded = import_onnx().load(str(file))
+    names = [output.name for output in loaded.graph.output]
+    runtime = choose_runtime(loaded)
+    with float32_computation(model):
+        calls = calls_of(data, signature.inputs, limit=MAX_CALLS * _batch(signature))
+        calls, expected = finite_only(calls, expected_outputs(model, signature, calls), origin)
+        large = _as_one(signature, calls) if _takes_any_batch(loaded) else None
+        sets = [consecutive(calls, expected)]
+        if large is not None:
+            sets.append((large[1], expected_outputs(model, *large)))
+    if runtime is None:
+        report.problems.append("ONNX Runtime is not installed, so nothing was verified: pip install onnxruntime.")
+        return report
+    try:
+        answers, version = run_onnx(file, [list(fed.values()) for fed, _ in sets], runtime=runtime, timeout_s=timeout_s)
+    except ModelRunError as error:
+        report.problems.append(str(error))
+        return report
+    for (_, wanted), actual in zip(sets, answers, strict=True):
+        title = f"{runtime} {version}"
+        if len(report.parities) == 1:
+            title += f", batch {LARGE_BATCH * _batch(signature)}"
+        problem = _wrong_shape(title, names, wanted, actual)
+        if problem is not None:
+            report.problems.append(problem)
+            continue
+        parity, problems = compare(PRECISION, title, names, wanted, dict(zip(names, actual, strict=True)))
+        report.parities.append(parity)
+        report.problems += problems
+    return report
+
+
+def choose_runtime(model: Any) -> str | None:
+    """ONNX Runtime where it is installed, else onnx' own evaluator if it computes the model, else None.
+
+    That evaluator ignores the lengths and activations of recurrent operators.
+    """
+    if importlib.util.find_spec("onnxruntime") is not None:
+        return "onnxruntime"
+    for node in model.graph.node:
+        lengths = len(node.input) > _LENGTHS and node.input[_LENGTHS]
+        named = any(attribute.name == "activations" for attribute in node.attribute)
+        if node.op_type in RECURRENT and (node.op_type != "LSTM" or lengths or named):
+            return None
+    return "onnx.reference"
+
+
+def run_onnx(
+    file: Path, runs: Sequence[Sequence[Array]], *, runtime: str = "onnxruntime", timeout_s: float = 120.0
+) -> tuple[list[list[Array]], str]:
+    """Runs calls of an ONNX file one after the other in one session of a process of its own.
+
+    Args:
+        file: The .onnx file.
+        runs: For each run one array per input, in the file's order, calls along the first axis. The runs may have
+            different batch sizes.
+        runtime: A key of `worker.RUNTIMES`.
+        timeout_s: Seconds after which the process is stopped.
+
+    Returns:
+        For each run one array per output, calls along the first axis, and the version of the runtime.
+
+    Raises:
+        ModelRunError: If the runtime refuses the file, fails, crashes or runs too long.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
+        places = []
+        for number, arrays in enumerate(runs):
+            places.append({side: str(Path(folder) / f"{side}-{number}.npz") for side in ("inputs", "outputs")})
+            np.savez(places[-1]["inputs"], *arrays)
+        plan = Path(folder) / "plan.json"
+        write_temporary(plan, json.dumps({"model": str(file.resolve()), "runtime": runtime, "runs": places}).encode())
+        version = _run_worker(file, plan, runtime, timeout_s)
+        answers = []
+        for place in places:
+            with np.load(place["outputs"]) as archive:
+                answers.append([archive[f"arr_{position}"] for position in range(len(archive.files))])
+        return answers, version
+
+
+def _run_worker(file: Path, plan: Path, runtime: str, timeout_s: float) -> str:
+    command = [sys.executable, "-P", "-B", str(WORKER), str(plan)]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False, cwd=plan.parent
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelRunError(
+            f"{file}: {runtime} was stopped after {timeout_s:g} s. Give it fewer calls or more time."
+        ) from error
+    if done.returncode == 0:
+        return str(json.loads(done.stdout.splitlines()[-1])["version"])
+    if done.returncode < 0:
+        known = -done.returncode in set(signal.Signals)
+        name = signal.Signals(-done.returncode).name if known else f"signal {-done.returncode}"
+        raise ModelRunError(f"{file}: {runtime} crashed ({name}). Please report the model.")
+    lines = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    raise ModelRunError(f"{file}: {runtime} failed: {lines[-1][:300] if lines else 'it gave no reason'}")
+
+
+def _batch(signature: Signature) -> int:
+    return signature.inputs[0].shape[0]
+
+
+def _takes_any_batch(loaded: Any) -> bool:
+    """Whether the first axis of every input is free."""
+    axes = [list(entry.type.tensor_type.shape.dim)[:1] for entry in loaded.graph.input]
+    return all(axis and axis[0].dim_param for axis in axes)
+
+
+def _as_one(signature: Signature, calls: Mapping[str, Array]) -> tuple[Signature, dict[str, Array]]:
+    """Several calls as one with a larger batch, and the signature that goes with it."""
+    fed = {name: np.resize(array, (LARGE_BATCH, *array.shape[1:])) for name, array in calls.items()}
+    joined = {name: array.reshape(1, -1, *array.shape[2:]) for name, array in fed.items()}
+    inputs = tuple(dataclasses.replace(spec, shape=joined[spec.name].shape[1:]) for spec in signature.inputs)
+    return dataclasses.replace(signature, inputs=inputs, free_batch=False), joined
+
+
+def _wrong_shape(runtime: str, names: Sequence[str], wanted: Sequence[Array], actual: Sequence[Array]) -> str | None:
+    for name, right, got in zip(names, wanted, actual, strict=True):
+        if right.shape != got.shape:
+            return f"{runtime}: output {name!r} has shape {got.shape[1:]}, Keras' has {right.shape[1:]}."
+    return None

@@ -1,7 +1,7 @@
 """Parity of an exported file with the Keras model it came from: same inputs, consecutive calls, no resets.
 
-The file runs in a child process for each runtime. One interpreter makes all calls one after the other, and
-the first call comes again at the end: a file that remembers its previous call cannot pass.
+The file runs in a process of its own on each engine. It makes all calls there one after the other, and the first call
+comes again at the end: a file that remembers its previous call cannot pass.
 """
 
 from __future__ import annotations
@@ -19,32 +19,49 @@ from edgelstm.converters.lowering.signature import Signature
 from edgelstm.converters.parity import MIN_CALLS, Parity, compare
 from edgelstm.converters.reference import expected_outputs
 from edgelstm.errors import ModelRunError, VerificationError
-from edgelstm.runtime.calls import run_calls
+from edgelstm.runtime.engines import Engine, find_engine, run_sequences_on
 from edgelstm.runtime.inspection import Inspection
-from edgelstm.runtime.interpreters import available
+from edgelstm.runtime.interpreters import CLASSIC
 
 MAX_CALLS = 16
 
 
+@dataclass(frozen=True)
+class Stream:
+    """How the calls of a streaming file hang together.
+
+    Attributes:
+        chunks: Consecutive calls that make up one sequence. Before each sequence the states are reset.
+        carry: Names of outputs by the names of inputs that take them in the next call; these inputs start as zeros.
+    """
+
+    chunks: int
+    carry: Mapping[str, str]
+
+
 @dataclass
 class VerificationReport:
-    """Parity on every runtime that was there.
+    """Parity on every engine that was there.
 
     Attributes:
         precision: Precision of the file.
         data: "generated", "calibration" or "given": what it was verified on.
-        parities: One for each runtime.
+        parities: One for each engine.
         problems: Sentences about what is wrong; empty if the file passed.
+        missing: The engine that the file is made for, if it is not installed; else empty.
+        chunks: Of a streaming file, the calls that one sequence was cut into; None for others.
     """
 
     precision: str
     data: str
     parities: list[Parity] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    chunks: int | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether at least one runtime ran the file, and all of them answered as Keras does."""
+        """Whether at least one engine ran the file, and all of them answered as Keras does."""
         return bool(self.parities) and not self.problems and all(parity.passed for parity in self.parities)
 
     def to_json(self) -> dict[str, Any]:
@@ -55,20 +72,29 @@ class VerificationReport:
             "passed": self.passed,
             "parity": [asdict(parity) for parity in self.parities],
             "problems": list(self.problems),
+            "missing": list(self.missing),
         }
 
     def summary(self) -> str:
         """The report as lines for a terminal."""
         lines = [f"{self.precision}, {self.data} data: {'passed' if self.passed else 'FAILED'}"]
+        resets = f"sequences of {self.chunks} calls each" if self.chunks else "in a row without a reset"
         for parity in self.parities:
             lines += [
-                f"  {parity.runtime}, {parity.invokes} calls in a row without a reset",
+                f"  {parity.runtime}, {parity.invokes} calls{',' if self.chunks else ''} {resets}",
                 f"    largest difference from Keras {parity.max_abs_difference:.1e}, allowed {parity.tolerance:.0e}",
                 f"    mean difference               {parity.mean_abs_difference:.1e}",
             ]
             if parity.decision_agreement is not None:
                 lines.append(f"    same decision                 {100 * parity.decision_agreement:.1f} %")
+        lines += [f"  {self.missing_sentence()}"] if self.missing else []
         return "\n".join([*lines, *(f"  {problem}" for problem in self.problems)])
+
+    def missing_sentence(self) -> str:
+        """Says on which engine the file was not run, how to get it, and on which it was run instead."""
+        wanted = ", ".join(f"{name} ({find_engine(name).requirement})" for name in self.missing)
+        ran = ", ".join(parity.runtime for parity in self.parities) or "nothing"
+        return f"The file was compared on {ran}, not on {wanted}, which is not installed."
 
 
 def verify_file(
@@ -80,9 +106,10 @@ def verify_file(
     precision: str,
     data: Mapping[str, Array],
     origin: str,
+    engines: Sequence[str] = CLASSIC,
     timeout_s: float = 120.0,
 ) -> VerificationReport:
-    """Compares a file with the Keras model it came from, on every installed runtime.
+    """Compares a file with the Keras model it came from, on every engine that is installed.
 
     Args:
         model: The Keras model.
@@ -92,32 +119,90 @@ def verify_file(
         precision: A key of `TOLERANCES`.
         data: Samples by input name, shape (samples, *input shape without batch).
         origin: What the data is, for the report.
-        timeout_s: Limit for each runtime, in seconds.
+        engines: Names of the engines to run it on, as in `verify_calls`.
+        timeout_s: Limit for each engine, in seconds.
 
     Returns:
-        The report; a runtime that cannot run the file is a problem in it.
+        The report; an engine that cannot run the file is a problem in it.
+
+    Raises:
+        VerificationError: If Keras itself answers with NaN or infinity.
     """
-    report = VerificationReport(precision, origin)
     calls = calls_of(data, signature.inputs, limit=MAX_CALLS * signature.inputs[0].shape[0])
     expected = expected_outputs(model, signature, calls)
-    calls, expected = _finite_only(calls, expected, origin)
-    calls, expected = _consecutive(calls, expected)
-    fed = _cast(calls, inspection.signatures[0].inputs)
-    outputs = [entry.name for entry in inspection.signatures[0].outputs]
-    for runtime in available():
+    calls, expected = finite_only(calls, expected, origin)
+    calls, expected = consecutive(calls, expected)
+    return verify_calls(
+        file,
+        calls,
+        expected,
+        inputs=inspection.inputs,
+        outputs=[entry.name for entry in inspection.outputs],
+        precision=precision,
+        origin=origin,
+        engines=engines,
+        timeout_s=timeout_s,
+    )
+
+
+def verify_calls(
+    file: Path,
+    calls: Mapping[str, Array],
+    expected: Sequence[Array],
+    *,
+    inputs: Sequence[Any],
+    outputs: Sequence[str],
+    precision: str,
+    origin: str,
+    engines: Sequence[str],
+    timeout_s: float,
+    stream: Stream | None = None,
+) -> VerificationReport:
+    """Compares the answers of a file with expected ones, on every engine that is installed.
+
+    Args:
+        file: The .tflite file.
+        calls: Arrays by input name, shape (calls, *input shape). The last call is the first one again; of a streaming
+            file the last sequence is the first one.
+        expected: The answers by output, each of shape (calls, *output shape).
+        inputs: The file's inputs, with names and dtypes.
+        outputs: Names of its outputs, in the order of `expected`.
+        precision: A key of `TOLERANCES`.
+        origin: What the data is, for the report.
+        engines: Names of the engines, the one that the file is made for first. Where none is installed, the
+            interpreters stand in.
+        timeout_s: Limit for each engine, in seconds.
+        stream: For a streaming file, which calls belong together and what goes from one to the next. Other files are
+            never reset.
+
+    Returns:
+        The report; an engine that cannot run the file is a problem in it.
+    """
+    report = VerificationReport(precision, origin, chunks=stream.chunks if stream else None)
+    here = _installed(engines)
+    report.missing = [name for name in engines[:1] if name not in {engine.name for engine in here}]
+    fed = _cast(calls, inputs)
+    again = stream.chunks if stream else 1
+    for engine in here or _installed(CLASSIC):
         try:
-            actual = _run(file, fed, runtime.name, runtime.python, timeout_s)
-            parity, problems = compare(precision, f"{runtime.name} {runtime.version}", outputs, expected, actual)
-            report.parities.append(parity)
-            report.problems += problems
+            actual, version = _run(engine, file, fed, timeout_s, stream)
         except ModelRunError as error:
             report.problems.append(str(error))
+            continue
+        name = f"{engine.name} {version}"
+        parity, problems = compare(precision, name, outputs, expected, actual, again=again)
+        report.parities.append(parity)
+        report.problems += problems
     if not report.parities and not report.problems:
         report.problems.append("No TFLite runtime is installed, so nothing was verified: pip install ai-edge-litert.")
     return report
 
 
-def _consecutive(calls: Mapping[str, Array], expected: Sequence[Array]) -> tuple[dict[str, Array], list[Array]]:
+def _installed(names: Sequence[str]) -> list[Engine]:
+    return [engine for engine in map(find_engine, names) if engine.is_here()]
+
+
+def consecutive(calls: Mapping[str, Array], expected: Sequence[Array]) -> tuple[dict[str, Array], list[Array]]:
     """At least `MIN_CALLS` calls, then the first one again; and the answers to them."""
 
     def extended(array: Array) -> Array:
@@ -126,7 +211,7 @@ def _consecutive(calls: Mapping[str, Array], expected: Sequence[Array]) -> tuple
     return {name: extended(array) for name, array in calls.items()}, [extended(output) for output in expected]
 
 
-def _finite_only(calls: dict[str, Array], expected: list[Array], origin: str) -> tuple[dict[str, Array], list[Array]]:
+def finite_only(calls: dict[str, Array], expected: list[Array], origin: str) -> tuple[dict[str, Array], list[Array]]:
     """Leaves out generated calls that Keras itself answers with NaN or infinity: a mean over no valid step, say.
 
     Raises:
@@ -149,14 +234,21 @@ def _cast(calls: Mapping[str, Array], inputs: Sequence[Any]) -> dict[str, Array]
     return {name: array.astype(integer.get(name, array.dtype)) for name, array in calls.items()}
 
 
-def _run(file: Path, calls: Mapping[str, Array], runtime: str, python: str, timeout_s: float) -> dict[str, Array]:
-    """Outputs by name, dequantized to float32."""
-    actual, result = run_calls(file, calls, runtime=runtime, python=python, timeout_s=timeout_s)
+def _run(
+    engine: Engine, file: Path, calls: Mapping[str, Array], timeout_s: float, stream: Stream | None
+) -> tuple[dict[str, Array], str]:
+    """Outputs by name, dequantized to float32, and the version of the engine."""
+    if stream is None:
+        actual, result = engine.run(file, calls, timeout_s=timeout_s)
+    else:
+        actual, result = run_sequences_on(
+            engine.name, file, calls, sequence=stream.chunks, carry=stream.carry, timeout_s=timeout_s
+        )
     for tensor in result["outputs"]:
         if tensor["scale"]:
             stored = actual[tensor["name"]].astype(np.float32)
             actual[tensor["name"]] = (stored - tensor["zero_point"]) * np.float32(tensor["scale"])
-    return actual
+    return actual, str(result["runtime_version"])
 
 
 def require_passed(report: VerificationReport, file_name: str) -> None:

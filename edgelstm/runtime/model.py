@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,80 +11,39 @@ import numpy as np
 import numpy.typing as npt
 
 from edgelstm.artifact import Artifact
-from edgelstm.errors import ModelRunError
+from edgelstm.errors import LoadError, ModelRunError
 from edgelstm.runtime.child import run_worker
 from edgelstm.runtime.interpreters import import_runtime
+from edgelstm.runtime.states import States, is_streaming
+from edgelstm.runtime.tensors import Array, TensorInfo, describe, fit
 
-Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """An input or an output of a model.
-
-    Attributes:
-        name: Its name in the signature, or the tensor's name if the file has no signature.
-        shape: Its shape, -1 where the file leaves the size free.
-        dtype: Its dtype, "float32", "int8", ….
-        scale: real value = scale * (integer - zero_point); None if not quantized.
-        zero_point: See scale.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    scale: float | None = None
-    zero_point: int | None = None
-
-    def quantize(self, values: npt.ArrayLike) -> Array:
-        """Returns real values as this tensor's integers, rounded and saturated.
-
-        Raises:
-            ValueError: If the tensor is not quantized, or a value is not a number.
-        """
-        scale, zero_point = self._parameters()
-        values = np.asarray(values)
-        if np.isnan(values).any():
-            raise ValueError(f"{self.name!r}: the values hold a NaN, which {self.dtype} cannot express.")
-        limits = np.iinfo(self.dtype)
-        integers: Array = np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max)
-        return integers.astype(self.dtype)
-
-    def dequantize(self, values: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Returns this tensor's integers as real values.
-
-        Raises:
-            ValueError: If the tensor is not quantized.
-        """
-        scale, zero_point = self._parameters()
-        return (scale * (np.asarray(values, np.float64) - zero_point)).astype(np.float32)
-
-    def _parameters(self) -> tuple[float, int]:
-        if self.scale is None or self.zero_point is None:
-            raise ValueError(f"{self.name!r} is {self.dtype} and not quantized: its values are real values already.")
-        return self.scale, self.zero_point
+__all__ = ["Array", "Model", "TensorInfo", "load"]
 
 
 class Model:
     """A model in a TFLite runtime of this process. Made by `load`; to be used by one thread at a time.
 
-    Every call starts from the initial state, unless the model was exported as streaming: then the state survives from
-    call to call until `reset`.
+    Every call starts from the initial state, unless the model was exported as streaming: then its states survive from
+    call to call until `reset`, and can be read, set, saved and restored.
 
     Attributes:
         card: The model's card, empty if it has none.
-        inputs: The inputs.
-        outputs: The outputs.
-        streaming: Whether the state survives calls.
+        inputs: The inputs in the order of the file, without those that are states.
+        outputs: The outputs in the order of the file, without those that are states.
+        streaming: Whether states survive calls.
+        state_infos: The states of a streaming model; none of another one.
     """
 
     def __init__(self, interpreter: Any, card: dict[str, Any]) -> None:
         self._interpreter = interpreter
         self._inputs, self._outputs = _tensors_by_name(interpreter)
         self.card = card
-        self.streaming = card.get("state", {}).get("semantics") == "streaming"
-        self.inputs = [_describe(name, detail) for name, detail in self._inputs.items()]
-        self.outputs = [_describe(name, detail) for name, detail in self._outputs.items()]
+        self.streaming = is_streaming(card)
+        self._states = States(interpreter, card, self._inputs, self._outputs)
+        self.state_infos = self._states.infos
+        inputs, outputs = self._inputs.items(), self._outputs.items()
+        self.inputs = [describe(name, detail) for name, detail in inputs if name not in self._states.inputs]
+        self.outputs = [describe(name, detail) for name, detail in outputs if name not in self._states.outputs]
 
     def __call__(
         self, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None, /, **named: npt.ArrayLike
@@ -145,6 +103,57 @@ class Model:
     def reset(self) -> None:
         """Puts a streaming model back to its initial state. Others start from there at every call anyway."""
         self._interpreter.reset_all_variables()
+        self._states.reset()
+
+    @property
+    def states(self) -> dict[str, Array]:
+        """Copies of the states of a streaming model by name, in their own dtypes: what the next call starts from.
+
+        Integer states are quantized as `state_infos` tells.
+
+        Raises:
+            ValueError: If the model is not streaming.
+        """
+        return self._streaming_states().read()
+
+    def set_states(self, states: Mapping[str, npt.ArrayLike]) -> None:
+        """Sets states of a streaming model.
+
+        Args:
+            states: Values by name, of all states or of some; the others stay. Floats for an integer state are
+                quantized.
+
+        Raises:
+            ValueError: If the model is not streaming, or a name, a shape or a dtype does not fit; no state is changed
+                then.
+        """
+        self._streaming_states().write(states)
+
+    def save_states(self, path: str | Path) -> None:
+        """Writes the states of a streaming model to an .npz file, so that a stream can go on in another process.
+
+        Raises:
+            ValueError: If the model is not streaming.
+            OutputError: If the file cannot be written.
+        """
+        self._streaming_states().save(Path(path))
+
+    def restore_states(self, path: str | Path) -> None:
+        """Sets the states of a streaming model from a file that `save_states` wrote.
+
+        Raises:
+            ValueError: If the model is not streaming.
+            LoadError: If the file cannot be read, or was saved from another model file; no state is changed then.
+        """
+        self._streaming_states().restore(Path(path))
+
+    def _streaming_states(self) -> States:
+        if not self.streaming:
+            raise ValueError(
+                "The model is not streaming, so it keeps no states between calls. Convert it with streaming=True "
+                "(--streaming), and keep its card beside it."
+            )
+        return self._states
 
     def _by_name(self, inputs: Any, named: Mapping[str, npt.ArrayLike]) -> Mapping[str, npt.ArrayLike]:
         """Returns what was given, by input name; nothing is missing and nothing is left over."""
@@ -176,8 +185,11 @@ class Model:
                 self._interpreter.reset_all_variables()
             for name, array in arrays.items():
                 self._interpreter.set_tensor(self._inputs[name]["index"], array)
+            self._states.feed()
             self._interpreter.invoke()
-            return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in self._outputs.items()}
+            self._states.keep()
+            outputs = {info.name: self._outputs[info.name]["index"] for info in self.outputs}
+            return {name: self._interpreter.get_tensor(index) for name, index in outputs.items()}
         except (RuntimeError, ValueError) as error:
             raise ModelRunError(f"The runtime failed while running the model: {_first_line(error)}.") from error
 
@@ -218,6 +230,8 @@ def load(path: str | Path, *, runtime: str = "auto", threads: int = 1, check: bo
         interpreter = module.Interpreter(model_path=str(artifact.path), num_threads=threads)
         interpreter.allocate_tensors()
         return Model(interpreter, artifact.card)
+    except LoadError as error:
+        raise LoadError(f"{artifact.card_path}: {error}") from error
     except (RuntimeError, ValueError) as error:
         raise ModelRunError(
             f"{artifact.path}: {package.name} refused the file: {_first_line(error)}. "
@@ -234,53 +248,25 @@ def _tensors_by_name(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     signatures = interpreter.get_signature_list()
     if len(signatures) > 1:
         raise ValueError(f"it has {len(signatures)} signatures ({', '.join(signatures)}), not one")
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if signatures:
         # The runner must not outlive this function: while it exists, the interpreter refuses to allocate and to invoke.
         runner = interpreter.get_signature_runner()
-        return dict(sorted(runner.get_input_details().items())), dict(sorted(runner.get_output_details().items()))
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        return _in_order(runner.get_input_details(), inputs), _in_order(runner.get_output_details(), outputs)
     return {detail["name"]: detail for detail in inputs}, {detail["name"]: detail for detail in outputs}
 
 
-def _describe(name: str, detail: dict[str, Any]) -> TensorInfo:
-    scale, zero_point = detail["quantization"]
-    shape = tuple(int(size) for size in detail["shape_signature"])
-    dtype = np.dtype(detail["dtype"]).name
-    return TensorInfo(name, shape, dtype, float(scale), int(zero_point)) if scale else TensorInfo(name, shape, dtype)
+def _in_order(named: dict[str, Any], listed: list[dict[str, Any]]) -> dict[str, Any]:
+    """Puts the tensors of a signature, which runtimes sort by name, into the order of the file."""
+    positions = {int(detail["index"]): position for position, detail in enumerate(listed)}
+    return dict(sorted(named.items(), key=lambda item: (positions.get(int(item[1]["index"]), len(listed)), item[0])))
 
 
 def _fit(values: npt.ArrayLike, info: TensorInfo) -> Array:
-    """Returns an input in the dtype of the model.
-
-    Raises:
-        ValueError: If the shape or the dtype does not fit.
-    """
-    array, dtype = np.asarray(values), np.dtype(info.dtype)
-    fits = array.ndim == len(info.shape) and all(
-        wanted in (-1, size) for wanted, size in zip(info.shape, array.shape, strict=True)
-    )
-    if not fits:
-        hint = " predict() takes any number of rows." if array.shape[1:] == info.shape[1:] and info.shape else ""
-        raise ValueError(f"Input {info.name!r} has shape {array.shape}, but the model takes {info.shape}.{hint}")
-    if array.dtype == dtype:
-        return array
-    if info.scale is not None:
-        if array.dtype.kind == "f":
-            return info.quantize(array)
-        raise ValueError(
-            f"Input {info.name!r} is {array.dtype.name}, but the model takes quantized {dtype.name}, or floats to be "
-            "quantized."
-        )
-    if dtype.kind == "f" and array.dtype.kind in "fiub":
-        return array.astype(dtype)
-    if dtype.kind in "iu" and array.dtype.kind in "iub":
-        limits = np.iinfo(dtype)
-        if not array.size or (limits.min <= array.min() and array.max() <= limits.max):
-            return array.astype(dtype)
-    raise ValueError(
-        f"Input {info.name!r} is {array.dtype.name}, and its values do not fit into {dtype.name}, which the model "
-        "takes."
-    )
+    """Returns an input as the model takes it, or a ValueError that tells of predict() where that helps."""
+    shape = np.shape(values)
+    rows_differ = bool(info.shape) and shape[1:] == info.shape[1:]
+    return fit(values, info, what="Input", hint=" predict() takes any number of rows." if rows_differ else "")
 
 
 def _count_rows(arrays: dict[str, Array]) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -14,13 +15,16 @@ from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
 import edgelstm
-from edgelstm.converters import parity, verification
+from edgelstm.converters import parity
 from edgelstm.converters.graph import Graph
 from edgelstm.converters.lowering.signature import Signature, model_signature
 from edgelstm.converters.parity import TOLERANCES
-from edgelstm.converters.verification import VerificationReport, require_passed, verify_file
+from edgelstm.converters.verification import Stream, VerificationReport, require_passed, verify_calls, verify_file
 from edgelstm.errors import VerificationError
+from edgelstm.runtime.engines import ENGINES
+from edgelstm.runtime.interpreters import CLASSIC
 from tests.converters.tiny import FEATURES, TIME, UNITS, Array, classifier, floats, functional, sequential
+from tests.one_operator import accumulator
 
 Op = schema.BuiltinOperator
 DATA = floats(8, TIME, FEATURES)
@@ -255,7 +259,7 @@ def test_a_runtime_that_cannot_run_the_file_is_a_problem_not_a_pass(good, tmp_pa
     path.write_bytes(good.path.read_bytes()[:200])
     report = good.verify(path)
     assert not report.passed
-    assert len(report.problems) == len(verification.available())
+    assert len(report.problems) == sum(ENGINES[name].is_here() for name in CLASSIC)
     with pytest.raises(VerificationError, match="was not written"):
         require_passed(report, "m.tflite")
 
@@ -266,12 +270,109 @@ def test_a_file_that_runs_too_long_is_a_problem(good):
     assert "was stopped after 0.01 s" in report.problems[0]
 
 
-def test_without_any_runtime_nothing_passes(good, monkeypatch):
-    monkeypatch.setattr(verification, "available", list)
+@pytest.fixture
+def only(monkeypatch):
+    """Makes the given engines the only ones that are installed."""
+
+    def have(*names: str) -> None:
+        for name, engine in ENGINES.items():
+            here = functools.partial(bool, name in names)
+            monkeypatch.setitem(ENGINES, name, dataclasses.replace(engine, is_here=here))
+
+    return have
+
+
+def test_without_any_runtime_nothing_passes(good, only):
+    only()
     report = good.verify()
     assert not report.passed
     with pytest.raises(VerificationError, match=r"No TFLite runtime is installed.*pip install ai-edge-litert"):
         require_passed(report, "m.tflite")
+
+
+# On which engines
+
+
+def runtimes_of(report: VerificationReport) -> list[str]:
+    return [each.runtime.split()[0] for each in report.parities]
+
+
+def test_the_engines_are_those_that_are_named(good):
+    if not ENGINES["tflite-micro"].is_here():
+        pytest.skip("tflite-micro is not installed")
+    report = good.verify(engines=("tflite-micro", "ai-edge-litert"))
+    assert report.passed, report.summary()
+    assert runtimes_of(report) == ["tflite-micro", "ai-edge-litert"]
+    assert report.missing == report.to_json()["missing"] == []
+
+
+def test_a_file_made_for_an_engine_that_is_missing_is_compared_on_another_which_is_told(good, only):
+    only("ai-edge-litert")
+    report = good.verify(engines=("tflite-micro",))
+    assert report.passed
+    assert runtimes_of(report) == ["ai-edge-litert"]
+    assert report.missing == report.to_json()["missing"] == ["tflite-micro"]
+    told = f"The file was compared on {report.parities[0].runtime}, not on tflite-micro (pip install 'tflite-micro'), "
+    assert f"  {told}which is not installed." in report.summary().splitlines()
+
+
+def test_a_second_choice_that_is_missing_is_not_missed(good, only):
+    only("ai-edge-litert")
+    report = good.verify(engines=("ai-edge-litert", "tflite-runtime"))
+    assert (report.passed, report.missing) == (True, [])
+    assert "not installed" not in report.summary()
+
+
+def test_an_engine_that_refuses_the_file_is_a_problem_with_its_reason(good):
+    report = good.verify(engines=("litert-compiled", "ai-edge-litert"))
+    assert not report.passed
+    assert report.problems == [f"{good.path}: litert-compiled failed: Variable tensors not yet supported."]
+    assert runtimes_of(report) == ["ai-edge-litert"]
+
+
+def test_exchanged_gates_fail_on_micro_too(good, tmp_path):
+    if not ENGINES["tflite-micro"].is_here():
+        pytest.skip("tflite-micro is not installed")
+    report = good.verify(edited(good, tmp_path, exchange_kernels), engines=("tflite-micro",))
+    assert "differs from Keras" in report.problems[0]
+
+
+# Files that keep a state from call to call
+
+
+@pytest.fixture(scope="module")
+def accumulate(tmp_path_factory):
+    path = tmp_path_factory.mktemp("streams") / "m.tflite"
+    path.write_bytes(accumulator())
+    return path
+
+
+@pytest.fixture
+def verify_sums(accumulate):
+    """Verifies the sums of two sequences of three calls, the first of them once more."""
+
+    def verify(stream: Stream | None, **options: Any) -> VerificationReport:
+        x = floats(6, 2, 3, seed=3)
+        sums = x.reshape(2, 3, 2, 3).cumsum(axis=1).reshape(x.shape)
+        x, sums = (np.concatenate([array, array[:3]]) for array in (x, sums))
+        common = {"inputs": [], "outputs": ["total"], "precision": "float32", "origin": "given", "timeout_s": 60.0}
+        return verify_calls(accumulate, {"x": x}, [sums], **common, stream=stream, **options)
+
+    return verify
+
+
+@pytest.mark.parametrize("engine", ["ai-edge-litert", "litert-compiled", "tflite-micro"])
+def test_a_stream_is_compared_sequence_by_sequence(verify_sums, engine):
+    if not ENGINES[engine].is_here():
+        pytest.skip(f"{engine} is not installed")
+    report = verify_sums(Stream(3, {"state": "total"}), engines=(engine,))
+    assert report.passed, report.summary()
+    assert runtimes_of(report) == [engine]
+
+
+def test_a_stream_whose_state_does_not_begin_anew_fails(verify_sums):
+    report = verify_sums(Stream(9, {"state": "total"}), engines=("ai-edge-litert",))
+    assert any("differs from Keras" in problem for problem in report.problems)
 
 
 # What Keras itself cannot answer

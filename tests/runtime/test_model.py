@@ -44,10 +44,10 @@ def test_inputs_and_outputs_are_described(models):
     model = load(models["two_by_two"])
     assert model.inputs == [
         TensorInfo("left", (1, 2), "float32"),
-        TensorInfo("right", (1, 2), "float32"),
         TensorInfo("tokens", (1, 2), "int32"),
+        TensorInfo("right", (1, 2), "float32"),
     ]
-    assert [info.name for info in model.outputs] == ["difference", "looked_up"]
+    assert [info.name for info in model.outputs] == ["looked_up", "difference"]
     assert (model.card, model.streaming) == ({}, False)
 
 
@@ -170,7 +170,7 @@ ROW = np.ones((1, 2))
         ("affine", lambda m: m([["a", "b", "c"]] * 2), "Input 'x' is str32, and its values do not fit into float32"),
         ("affine", lambda m: m.predict(np.ones((0, 3))), "The first axis must be the batch"),
         ("affine", lambda m: m.predict(3.0), "The first axis must be the batch"),
-        ("two_by_two", lambda m: m(ROW), r"has the inputs \['left', 'right', 'tokens'\]: give a dict with these names"),
+        ("two_by_two", lambda m: m(ROW), r"has the inputs \['left', 'tokens', 'right'\]: give a dict with these names"),
         ("two_by_two", lambda m: m(left=ROW, right=ROW), r"but \['left', 'right'\] were given"),
         ("two_by_two", lambda m: m(left=ROW, right=ROW, tokens=ROW), "'tokens' is float64, and its values do not fit"),
         (

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgelstm.artifact import Artifact
-    from edgelstm.conversion import convert, verify
+    from edgelstm.conversion import convert
     from edgelstm.errors import EdgeLSTMError
     from edgelstm.runtime.inspection import inspect
     from edgelstm.runtime.model import load
     from edgelstm.targets.cpu import bench
+    from edgelstm.verifying import verify
 
     __version__: str
 
@@ -28,7 +29,7 @@ _HOMES = {
     "convert": "edgelstm.conversion",
     "inspect": "edgelstm.runtime.inspection",
     "load": "edgelstm.runtime.model",
-    "verify": "edgelstm.conversion",
+    "verify": "edgelstm.verifying",
 }
 
 

@@ -21,13 +21,15 @@ from edgelstm.errors import LoadError, OutputError
 CARD_FORMAT = "edgelstm-card-1"
 """Value of a card's "format", by which a card is told from other JSON files of the same name."""
 
+SUFFIXES = (".tflite", ".onnx")
+
 
 @dataclass(frozen=True)
 class Artifact:
     """A model file and what is known about it.
 
     Attributes:
-        path: The model file, `….tflite`.
+        path: The model file, `….tflite` or `….onnx`, or the folder of a SavedModel.
         card: Content of the card, empty if the model has none.
     """
 
@@ -71,13 +73,14 @@ def check_output(path: str | Path) -> None:
         path: The model file to be written.
 
     Raises:
-        OutputError: If the name does not end in `.tflite`, the folder is missing or may not be written to, there is
+        OutputError: If the name has no ending of `SUFFIXES`, the folder is missing or may not be written to, there is
             something at that path that is no file, or the card would replace a JSON file that is no card.
     """
     path = Path(path)
-    if path.suffix != ".tflite":
+    if path.suffix not in SUFFIXES:
         raise OutputError(
-            f"Cannot write {path}: the name of an exported model ends in .tflite, e.g. {path.stem}.tflite."
+            f"Cannot write {path}: the name of an exported model ends in {' or '.join(SUFFIXES)}, e.g. "
+            f"{path.stem}.tflite."
         )
     try:
         _check_folder(path)
@@ -95,7 +98,7 @@ def write_artifact(path: str | Path, model: bytes, card: dict[str, Any]) -> Arti
     card's "sha256" tells `Artifact.open` that it belongs to the model before.
 
     Args:
-        path: The model file to write, `….tflite`; a link is followed.
+        path: The model file to write; a link is followed.
         model: Content of the model file.
         card: Content of the card, JSON values only. "format" and "sha256" (of the model) are added.
 
@@ -109,13 +112,49 @@ def write_artifact(path: str | Path, model: bytes, card: dict[str, Any]) -> Arti
     path = Path(path)
     check_output(path)
     card = {**card, "format": CARD_FORMAT, "sha256": _sha256(model)}
-    text = json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     artifact = Artifact(path, card)
     try:
-        _write_all([(path, model), (artifact.card_path, text.encode())])
+        _write_all([(path, model), (artifact.card_path, _card_text(card).encode())])
     except OSError as error:
         raise OutputError(f"Cannot write {path}: {_reason(error)}.") from error
     return artifact
+
+
+def check_card(path: Path) -> None:
+    """Finds out whether the card of a folder can be written beside it.
+
+    Raises:
+        OutputError: If it would replace something that is no card.
+    """
+    try:
+        _check_folder(path)
+        _check_replaceable(path.with_suffix(".json"))
+        _check_card_replaceable(path.with_suffix(".json"))
+    except OSError as error:
+        raise OutputError(f"Cannot write {path.with_suffix('.json')}: {_reason(error)}.") from error
+
+
+def write_card(path: Path, card: dict[str, Any]) -> Artifact:
+    """Writes the card of a folder that stands already.
+
+    Args:
+        path: The folder.
+        card: Content of the card, JSON values only. "format" is added.
+
+    Raises:
+        OutputError: As `check_card`, and if writing fails.
+    """
+    check_card(path)
+    artifact = Artifact(path, {**card, "format": CARD_FORMAT})
+    try:
+        _write_all([(artifact.card_path, _card_text(artifact.card).encode())])
+    except OSError as error:
+        raise OutputError(f"Cannot write {artifact.card_path}: {_reason(error)}.") from error
+    return artifact
+
+
+def _card_text(card: dict[str, Any]) -> str:
+    return json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_temporary(path: Path, data: bytes) -> None:

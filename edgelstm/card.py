@@ -2,79 +2,192 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from edgelstm.converters.lowering.calls import Trace
+from edgelstm.converters.exporters import Exported
+from edgelstm.converters.exporters.onnx import OPSET, ExportedOnnx
+from edgelstm.converters.exporters.saved_model import Served
+from edgelstm.converters.lowering.calls import LstmCall, Trace
+from edgelstm.converters.lowering.forms import form_of
+from edgelstm.converters.lowering.fused import why_not_fused
 from edgelstm.converters.verification import VerificationReport
 from edgelstm.runtime.inspection import Inspection
-from edgelstm.source import Source
+from edgelstm.runtime.support import support_entries
 
-FORM = "fused"
+if TYPE_CHECKING:
+    from edgelstm.options import Options
+    from edgelstm.outputs.base import Prepared
+    from edgelstm.runtime.runtimes import RuntimeFamily
+
+# Element types of ONNX's TensorProto, which cannot be asked where onnx is not installed.
+ONNX_DTYPES = {1: "float32", 6: "int32", 7: "int64", 9: "bool"}
+_EXPECTED = ("lstm-as-loop",)  # no trap in a file that was asked for like that
+_IN_FORM = {"fused": "a loop", "loop": "Keras' own loop", "unrolled": "a sequence of steps"}
 
 
-def make_card(
-    file: str,
-    source: Source,
+def tflite_card(
+    file: Path,
+    prepared: Prepared,
     *,
-    precision: str,
-    padding: str,
-    io: str,
     trace: Trace,
+    exported: Exported,
     inspection: Inspection,
     report: VerificationReport | None,
-    notes: Sequence[str],
-    data: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Collects what is known about an exported file; no time stamps, so that the same work gives the same card.
+    """Collects what is known about a .tflite file; no time stamps, so that the same work gives the same card.
+
+    Args:
+        file: The model file.
+        prepared: The Keras model and what was asked for.
+        trace: What tracing found.
+        exported: The flatbuffer with what its exporter has to say.
+        inspection: What is in the file.
+        report: Parity; None if it was left out.
+    """
+    options = prepared.options
+    form = options.family.form
+    remarks = [*_form_remarks(trace, options.family), *trace.notes, *exported.notes]
+    traps = [warning.message for warning in inspection.warnings if warning.code not in _EXPECTED]
+    verified = {parity.runtime.split()[0]: parity.passed for parity in report.parities} if report else {}
+    return {
+        **_common_card(file.name, prepared, report, [*remarks, *traps]),
+        "io": options.io,
+        "runtime": options.runtime,
+        "form": form,
+        "state": _state(options.streaming, exported),
+        "inputs": [_tensor(entry) for entry in inspection.inputs],
+        "outputs": [_tensor(entry) for entry in inspection.outputs],
+        "operators": {entry.name: entry.count for entry in inspection.operators},
+        "lstms": [_lstm(call, options) for call in trace.calls],
+        "parameters": inspection.parameters,
+        "size_bytes": inspection.size_bytes,
+        "sizes": inspection.to_json()["sizes"],
+        "support": support_entries(inspection, file, verified),
+    }
+
+
+def onnx_card(
+    file: str, prepared: Prepared, exported: ExportedOnnx, size_bytes: int, report: VerificationReport | None
+) -> dict[str, Any]:
+    """Collects what is known about an .onnx file.
 
     Args:
         file: Name of the model file.
-        source: Where the Keras model came from.
-        precision: Precision of the file.
-        padding: What was promised about masked steps.
-        io: "float" or "int8".
-        trace: What tracing found.
-        inspection: What is in the file.
+        prepared: The Keras model and what was asked for.
+        exported: The ONNX model.
+        size_bytes: Its size.
         report: Parity; None if it was left out.
-        notes: Sentences for the user.
-        data: Calibration data by input name, None if there was none.
     """
-    remarks = [f"Layer {loop.layer!r} stays a loop: {loop.reason}." for loop in trace.loops]
-    if not trace.calls and not trace.loops:
-        remarks = ["The model has no recurrent layer; it was converted as it is."]
-    if report is None:
-        remarks.append("The file was not compared with the Keras model.")
+    graph = exported.model.graph
+    return {
+        **_common_card(file, prepared, report, [*exported.trace.notes, *exported.notes]),
+        "runtime": "onnx",
+        "opset": OPSET,
+        "state": {"semantics": "self-resetting"},
+        "inputs": [_onnx_tensor(value) for value in graph.input],
+        "outputs": [_onnx_tensor(value) for value in graph.output],
+        "operators": dict(Counter(node.op_type for node in graph.node).most_common()),
+        "size_bytes": size_bytes,
+    }
+
+
+def saved_model_card(
+    folder: str, prepared: Prepared, served: Served, report: VerificationReport | None
+) -> dict[str, Any]:
+    """Collects what is known about a SavedModel folder.
+
+    Args:
+        folder: Name of the folder.
+        prepared: The Keras model and what was asked for.
+        served: What was written.
+        report: Parity; None if it was left out.
+    """
+    return {
+        **_common_card(folder, prepared, report, served.notes),
+        "runtime": "tensorflow",
+        "state": {"semantics": "self-resetting"},
+        "inputs": [
+            {"name": entry.name, "shape": [-1 if size is None else size for size in entry.shape], "dtype": entry.dtype}
+            for entry in served.inputs
+        ],
+        "outputs": [{"name": name} for name in served.outputs],
+        "size_bytes": served.size_bytes,
+    }
+
+
+def _common_card(
+    file: str, prepared: Prepared, report: VerificationReport | None, remarks: Sequence[str]
+) -> dict[str, Any]:
+    options, source = prepared.options, prepared.source
     verified = report.to_json() if report else {"parity": [], "data": None}
-    tensors = inspection.signatures[0]
     return {
         "edgelstm": version("edgelstm"),
         "model": {"file": file},
         "source": {"name": source.name, "sha256": source.sha256, "class": type(source.model).__name__},
         "recipe": [],
-        "precision": precision,
-        "io": io,
-        "form": FORM,
-        "padding": padding,
-        "state": {"semantics": "self-resetting"},
-        "inputs": [_tensor(entry) for entry in tensors.inputs],
-        "outputs": [_tensor(entry) for entry in tensors.outputs],
-        "operators": {entry.name: entry.count for entry in inspection.operators},
-        "lstms": [
-            {"layer": call.layer, "units": call.units, "activation": call.activation, "precision": precision}
-            for call in trace.calls
-        ],
-        "parameters": inspection.parameters,
-        "size_bytes": inspection.size_bytes,
-        "sizes": inspection.to_json()["sizes"],
+        "precision": options.quantize,
+        "padding": options.padding,
+        "approximate_gates": options.approximate_gates,
+        "batch_rebased": options.batch is not None and not prepared.signature.free_batch,
         "parity": verified["parity"],
         "verified_on": verified["data"],
-        "calibrated_on": None if data is None else {name: _range(array) for name, array in data.items()},
+        "calibrated_on": _ranges(prepared.data),
         "accuracy": None,
-        "warnings": [*remarks, *notes, *(warning.message for warning in inspection.warnings)],
+        "warnings": [*_verification_remarks(report), *prepared.notes, *remarks],
         "versions": _versions(),
     }
+
+
+def _verification_remarks(report: VerificationReport | None) -> list[str]:
+    if report is None:
+        return ["The file was not compared with the Keras model."]
+    return [report.missing_sentence()] if report.missing else []
+
+
+def _onnx_tensor(value: Any) -> dict[str, Any]:
+    kind = value.type.tensor_type
+    shape = [size.dim_value if size.HasField("dim_value") else -1 for size in kind.shape.dim]
+    return {"name": value.name, "shape": shape, "dtype": ONNX_DTYPES.get(kind.elem_type, "unknown")}
+
+
+def _state(streaming: bool, exported: Exported) -> dict[str, Any]:
+    if not streaming:
+        return {"semantics": "self-resetting"}
+    return {"semantics": "streaming", "states": [state.to_json() for state in exported.states]}
+
+
+def _lstm(call: LstmCall, options: Options) -> dict[str, Any]:
+    return {
+        "layer": call.layer,
+        "units": call.units,
+        "activation": call.activation,
+        "recurrent_activation": call.recurrent_activation,
+        "form": form_of(call, options.family.form, options.family),
+        "precision": options.quantize,
+    }
+
+
+def _form_remarks(trace: Trace, family: RuntimeFamily) -> list[str]:
+    """Sentences about layers that are not what most people will expect."""
+    form = family.form
+    remarks = [f"Layer {loop.layer!r} becomes {_IN_FORM[form]}: {loop.reason}." for loop in trace.loops]
+    if form == "fused":
+        remarks += [
+            f"Layer {call.layer!r} becomes {_IN_FORM[form]}: {reason}."
+            for call in trace.calls
+            if (reason := why_not_fused(call, family))
+        ]
+    if not trace.calls and not trace.loops:
+        remarks.append("The model has no recurrent layer; it was converted as it is.")
+    return remarks
+
+
+def _ranges(data: Mapping[str, Any] | None) -> dict[str, list[float]] | None:
+    return None if data is None else {name: _range(array) for name, array in data.items()}
 
 
 def _range(array: Any) -> list[float]:

@@ -425,7 +425,7 @@ def test_a_model_without_lstm_is_converted_with_a_note(tmp_path):
 def test_a_loop_is_told_in_the_card(tmp_path):
     model = sequential(layers.Input((TIME, FEATURES), name="x"), layers.GRU(UNITS))
     (warning, *_) = edgelstm.convert(model, tmp_path / "m.tflite").card["warnings"]
-    assert "stays a loop: its cell is a GRUCell" in warning
+    assert "becomes a loop: its cell is a GRUCell" in warning
 
 
 def test_a_lambda_layer_is_refused(tmp_path):
@@ -440,7 +440,9 @@ def test_a_lambda_layer_is_refused(tmp_path):
 
 @pytest.mark.parametrize("model", [None, 3, {"a": 1}, np.zeros(3)])
 def test_something_that_is_no_model_is_refused(model, tmp_path):
-    with pytest.raises(LoadError, match=r"Cannot convert a .*: give a Keras 3 model or the path of its file"):
+    with pytest.raises(
+        LoadError, match=r"Cannot convert a .*: give a Keras 3 or tf_keras model, or the path of its file"
+    ):
         edgelstm.convert(model, tmp_path / "m.tflite")
 
 

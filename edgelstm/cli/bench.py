@@ -18,7 +18,7 @@ from edgelstm.cli.output import print_json, working
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="E.g. ai-edge-litert; auto takes the first found.",
+    help="ai-edge-litert or tflite-runtime (auto: the first found), litert-compiled or tflite-micro.",
 )
 @click.option(
     "--plan",

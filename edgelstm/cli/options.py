@@ -35,3 +35,7 @@ custom_option = click.option(
     callback=check_classes,
     help="A layer class of your own that the model needs; its code is run. May be repeated.",
 )
+
+weights_option = click.option(
+    "--weights", type=FILE, metavar="W.h5", help="The weights, where MODEL is an architecture in a .json file."
+)

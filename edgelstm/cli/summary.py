@@ -24,14 +24,17 @@ def conversion_summary(artifact: Artifact) -> str:
         Lines of at most 80 columns (a long path may need more), without the warnings.
     """
     card = artifact.card
-    operators = ", ".join(f"{count}{_NO_BREAK}{name}" for name, count in card["operators"].items())
+    operators = ", ".join(f"{count}{_NO_BREAK}{name}" for name, count in card.get("operators", {}).items())
     lines = [
         f"Wrote {artifact.path} and its card {artifact.card_path.name}",
-        *_labelled("size", f"{format_size(card['size_bytes'])}, {card['precision']}"),
+        *_labelled("size", ", ".join([format_size(card["size_bytes"]), card["precision"], *_opset(card)])),
         *_tensors("input", card["inputs"]),
         *_tensors("output", card["outputs"]),
-        *_labelled("operators", operators),
-        *_parity(card["source"]["name"], card["parity"]),
+        *(_labelled("operators", operators) if operators else []),
+        *_states(card.get("state", {})),
+        *_parity(
+            card["source"]["name"], card["parity"], streaming=card.get("state", {}).get("semantics") == "streaming"
+        ),
     ]
     return "\n".join(lines)
 
@@ -47,20 +50,31 @@ def format_size(size_bytes: int) -> str:
 def _tensors(label: str, tensors: list[dict[str, Any]]) -> list[str]:
     width = min(_NAME_WIDTH, max((len(tensor["name"]) for tensor in tensors), default=0))
     return [
-        f"{_INDENT}{label:{_LABEL_WIDTH}}{_shorten(tensor['name']):{width}}  {tensor['dtype']}  "
-        + " x ".join(map(str, tensor["shape"]))
+        f"{_INDENT}{label:{_LABEL_WIDTH}}{_shorten(tensor['name']):{width}}  {tensor.get('dtype', '')}  "
+        f"{' x '.join('any' if size < 0 else str(size) for size in tensor.get('shape', []))}".rstrip()
         for tensor in tensors
     ]
 
 
-def _parity(model: str, parity: list[dict[str, Any]]) -> list[str]:
+def _opset(card: dict[str, Any]) -> list[str]:
+    return [f"ONNX opset {card['opset']}"] if "opset" in card else []
+
+
+def _states(state: dict[str, Any]) -> list[str]:
+    names = ", ".join(entry["name"] for entry in state.get("states", []))
+    return _labelled("states", f"{names}: kept from call to call until they are reset") if names else []
+
+
+def _parity(model: str, parity: list[dict[str, Any]], *, streaming: bool) -> list[str]:
     if not parity:
         return _labelled("parity", "not verified")
-    invokes = min(entry["invokes"] for entry in parity)
+    invokes = max(entry["invokes"] for entry in parity)
     rows = [("", "largest", "mean", "allowed", "same decision"), *map(_parity_row, parity)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        *_labelled("parity", f"difference from {model}, {invokes} calls in a row"),
+        *_labelled(
+            "parity", f"difference from {model}, {invokes} calls {'of some sequences' if streaming else 'in a row'}"
+        ),
         *((_INDENT * 2 + "  ".join(map(str.ljust, row, widths))).rstrip() for row in rows),
     ]
 

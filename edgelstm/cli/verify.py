@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgelstm.cli.options import FILE, custom_option, json_option
+from edgelstm.cli.options import FILE, custom_option, json_option, weights_option
 from edgelstm.cli.output import print_error, print_json, working
 
 
@@ -14,22 +14,25 @@ from edgelstm.cli.output import print_error, print_json, working
 @click.argument("model", type=FILE)
 @click.argument("artifact", type=FILE)
 @click.option("--data", type=FILE, metavar="F.npz", help="Inputs to compare on, one array for each input's name.")
+@weights_option
 @custom_option
 @json_option
-def verify(model: Path, artifact: Path, data: Path | None, custom: tuple[str, ...], as_json: bool) -> int:
+def verify(
+    model: Path, artifact: Path, data: Path | None, weights: Path | None, custom: tuple[str, ...], as_json: bool
+) -> int:
     """Compare the answers of a .tflite file with those of its Keras model.
 
     MODEL is the Keras model, ARTIFACT the .tflite file. It runs in a process of its own, several calls in a row, on
-    every runtime that is installed. Ends with exit code 1 if they disagree.
+    every runtime that it is for and that is installed. Ends with exit code 1 if they disagree.
 
     \b
     Example:
       edgelstm verify digits.keras digits.tflite --data test.npz
     """
     with working():
-        from edgelstm import conversion
+        from edgelstm import verifying
 
-        report = conversion.verify(model, artifact, data=data, custom=custom)
+        report = verifying.verify(model, artifact, data=data, weights=weights, custom=custom)
     if as_json:
         print_json(report.to_json())
     else:

@@ -38,11 +38,15 @@ def test_defaults_are_those_of_the_library(run, convert):
     assert convert.args == (Path("digits.keras"), Path("digits.tflite"))
     assert convert.kwargs == {
         "quantize": "float32",
+        "runtime": "interpreter",
+        "streaming": False,
+        "approximate_gates": False,
         "calibration": None,
-        "batch": 1,
+        "batch": None,
         "length": None,
         "padding": "auto",
         "io": "float",
+        "weights": None,
         "custom": (),
         "verify": True,
         "timeout_s": 600.0,
@@ -52,17 +56,22 @@ def test_defaults_are_those_of_the_library(run, convert):
 
 def test_every_option_reaches_the_library(run, convert):
     options = (
-        "--quantize int8 --calibration c.npz --batch 4 --length 50 --padding pre --io int8 --no-verify --timeout 2.5"
+        "--quantize int8 --calibration c.npz --batch 4 --length 50 --padding pre --io int8 --no-verify --timeout 2.5 "
+        "--runtime micro --streaming --approximate-gates --weights w.h5"
     )
     custom = ["--custom", "layers:Attention", "--custom", "my.own.layers:Peephole"]
     assert run("convert", "m.h5", "--output", "m.tflite", *options.split(), *custom).code == 0
     assert convert.kwargs == {
         "quantize": "int8",
+        "runtime": "micro",
+        "streaming": True,
+        "approximate_gates": True,
         "calibration": Path("c.npz"),
         "batch": 4,
         "length": 50,
         "padding": "pre",
         "io": "int8",
+        "weights": Path("w.h5"),
         "custom": ("layers:Attention", "my.own.layers:Peephole"),
         "verify": False,
         "timeout_s": 2.5,
@@ -230,7 +239,7 @@ def test_in_a_process_of_its_own_python_is_heard_and_native_noise_is_not(run_pyt
 def test_closed_streams_are_no_reason_to_fail(run_python, tmp_path, closed):
     code = (
         "import sys, types, pathlib, edgelstm, edgelstm.cli\n"
-        "edgelstm.conversion = types.SimpleNamespace(verify=lambda *args, **kwargs: types.SimpleNamespace(\n"
+        "edgelstm.verifying = types.SimpleNamespace(verify=lambda *args, **kwargs: types.SimpleNamespace(\n"
         "    passed=True, summary=lambda: 'equal'))\n"
         "pathlib.Path('code').write_text(str(edgelstm.cli.main(['verify', 'm.keras', 'm.tflite'])))\n"
     )

@@ -1,0 +1,108 @@
+"""`.tflite` files: traced, exported, adapted to the runtime, inspected, verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgelstm.artifact import Artifact, write_artifact, write_temporary
+from edgelstm.card import tflite_card
+from edgelstm.converters import streams
+from edgelstm.converters.exporters import EXPORTERS, Exported, Job
+from edgelstm.converters.lowering.adaptation import adapt
+from edgelstm.converters.lowering.calls import Trace
+from edgelstm.converters.lowering.recurrent import CARRIERS, COUNTING_CARRIERS
+from edgelstm.converters.lowering.trace import trace_model
+from edgelstm.converters.verification import VerificationReport, require_passed, verify_file
+from edgelstm.errors import LoweringError, VerificationError
+from edgelstm.outputs.base import Order, Prepared
+from edgelstm.runtime.engines import fitting_engines
+from edgelstm.runtime.inspection import Inspection, inspect
+
+
+def write(order: Order) -> Artifact:
+    """Writes a .tflite file with its card.
+
+    Raises:
+        EdgeLSTMError: If the job cannot be done; nothing is written then.
+    """
+    prepared, options = order.prepared, order.prepared.options
+    order.progress("tracing")
+    saved_model = order.folder / "saved_model"
+    trace = _trace(prepared, saved_model)
+    order.progress("converting")
+    exported = EXPORTERS[options.quantize](_job(prepared, saved_model, trace))
+    adapt(exported.graph, options.family)
+    exported.graph.prune_tensors()
+    flatbuffer = exported.graph.to_bytes()
+    file = order.folder / order.output.name
+    write_temporary(file, flatbuffer)
+    inspection = inspect(file, streaming=options.streaming)
+    _check_result(inspection)
+    report = None
+    if options.verify:
+        order.progress("verifying")
+        report = _verify(prepared, file, inspection, exported)
+        require_passed(report, order.output.name)
+    card = tflite_card(file, prepared, trace=trace, exported=exported, inspection=inspection, report=report)
+    order.progress("writing")
+    return write_artifact(order.output, flatbuffer, card)
+
+
+def _trace(prepared: Prepared, saved_model: Path) -> Trace:
+    options = prepared.options
+    trace = trace_model(
+        prepared.model,
+        prepared.signature,
+        saved_model,
+        padding=options.padding,
+        lowering=CARRIERS if options.family.takes("TOPK_V2") else COUNTING_CARRIERS,
+        unrolled=options.family.form == "unrolled",
+        streaming=options.streaming,
+    )
+    if options.streaming and trace.loops:
+        raise LoweringError(
+            f"Layer {trace.loops[0].layer!r} cannot be streamed: {trace.loops[0].reason}. Leave --streaming out, or "
+            "replace the layer by an LSTM."
+        )
+    return trace
+
+
+def _job(prepared: Prepared, saved_model: Path, trace: Trace) -> Job:
+    options = prepared.options
+    return Job(
+        saved_model,
+        prepared.signature,
+        trace,
+        prepared.data,
+        io=options.io,
+        form=options.family.form,
+        runtime=options.runtime,
+        streaming=options.streaming,
+        timeout_s=options.timeout_s,
+    )
+
+
+def _verify(prepared: Prepared, file: Path, inspection: Inspection, exported: Exported) -> VerificationReport:
+    options = prepared.options
+    engines, notes = fitting_engines(options.family.engines, file)
+    exported.notes += notes
+    common: dict[str, Any] = {
+        "inspection": inspection,
+        "precision": options.quantize,
+        "origin": prepared.origin,
+        "engines": engines,
+        "timeout_s": options.timeout_s,
+    }
+    if options.streaming:
+        return streams.verify_stream(
+            prepared.model, prepared.signature, file, states=exported.states, data=prepared.data, **common
+        )
+    return verify_file(prepared.model, prepared.signature, file, data=prepared.samples(), **common)
+
+
+def _check_result(inspection: Inspection) -> None:
+    """Refuses a file that is not what was asked for, whatever its numbers say."""
+    traps = [warning for warning in inspection.warnings if warning.severity == "warning"]
+    if traps:
+        raise VerificationError(f"The converted file is not fit for use: {traps[0].message}")

@@ -68,11 +68,16 @@ def swap_gates(array: Array, a: str, b: str) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    return 1.0 / (1.0 + np.exp(-x))
+    return 0.5 * (1.0 + np.tanh(0.5 * x))  # 1 / (1 + exp(-x)) without overflow
 
 
 def lstm_step(
-    x: Array, h: Array, c: Array, weights: LstmWeights, activation: Callable[[Array], Array] = np.tanh
+    x: Array,
+    h: Array,
+    c: Array,
+    weights: LstmWeights,
+    activation: Callable[[Array], Array] = np.tanh,
+    gate: Callable[[Array], Array] = sigmoid,
 ) -> tuple[Array, Array]:
     """Runs one time step of one row.
 
@@ -82,6 +87,7 @@ def lstm_step(
         c: Cell state, shape (units,).
         weights: Gate blocks in the order i, f, c, o.
         activation: Of the candidate and of the output.
+        gate: Activation of the gates.
 
     Returns:
         The new (h, c), same shapes.
@@ -89,8 +95,8 @@ def lstm_step(
     Source: Keras `LSTMCell.call`.
     """
     i, f, g, o = np.split(x @ weights.kernel + h @ weights.recurrent_kernel + weights.bias, 4)
-    c = sigmoid(f) * c + sigmoid(i) * activation(g)
-    return sigmoid(o) * activation(c), c
+    c = gate(f) * c + gate(i) * activation(g)
+    return gate(o) * activation(c), c
 
 
 def lstm_reference(
@@ -103,6 +109,7 @@ def lstm_reference(
     go_backwards: bool = False,
     zero_output_for_mask: bool = False,
     activation: Callable[[Array], Array] = np.tanh,
+    gate: Callable[[Array], Array] = sigmoid,
 ) -> LstmResult:
     """Runs an LSTM over whole sequences.
 
@@ -118,6 +125,7 @@ def lstm_reference(
         go_backwards: Starts with the last step; outputs come in the order of processing.
         zero_output_for_mask: Zero instead of the previous output at masked steps.
         activation: Of the candidate and of the output.
+        gate: Activation of the gates.
 
     Returns:
         All outputs, the last one, and both final states.
@@ -131,7 +139,8 @@ def lstm_reference(
         output = np.zeros(weights.units)
         for position, t in enumerate(order):
             if mask is None or mask[row, t]:
-                final_h[row], final_c[row] = lstm_step(x[row, t], final_h[row], final_c[row], weights, activation)
+                states = final_h[row], final_c[row]
+                final_h[row], final_c[row] = lstm_step(x[row, t], *states, weights, activation, gate)
                 output = final_h[row].copy()
             elif zero_output_for_mask:
                 output = np.zeros(weights.units)

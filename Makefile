@@ -12,13 +12,16 @@ PIP_INSTALL := -m pip -qq --disable-pip-version-check --no-input install
 export PIP_ROOT_USER_ACTION := ignore
 NATIVE := $(wildcard edgelstm/native/*.cc edgelstm/native/*.h)
 
-# The second runtime does not share a Python with TensorFlow (it needs numpy 1), so it has its own.
+# Runtimes that do not share a Python with TensorFlow (tflite-runtime needs numpy 1) or are no Python at all.
 OLD_RUNTIME := .venv-tflite-runtime
+MEDIAPIPE := .venv-mediapipe
+LITERTJS := .node-litertjs
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 JOBS ?= 2
 ARGS ?=
 DEMO_OUTPUT ?= demo-output
 
-.PHONY: help venv demo test lint format bench clean old-runtime
+.PHONY: help venv demo test lint format bench clean runtimes old-runtime mediapipe litertjs
 
 help:
 	@echo "make demo    train, convert, verify and time an example, in $(DEMO_OUTPUT)/"
@@ -27,6 +30,7 @@ help:
 	@echo "make format  format the code and apply safe fixes"
 	@echo "make bench   time the files of the demo (others: make bench MODELS=\"a.tflite b.tflite\")"
 	@echo "make venv    create or update .venv only"
+	@echo "make runtimes  install the runtimes that tests compare with: tflite-runtime, MediaPipe, LiteRT.js"
 	@echo "make clean   remove what these left, except the environments"
 
 venv: .venv/.installed
@@ -59,9 +63,33 @@ old-runtime: venv
 	  echo "tflite-runtime could not be installed on this machine: tests on it are left out."; \
 	fi
 
-test: venv old-runtime
-	@if [ -e $(OLD_RUNTIME)/.installed ]; then \
-	  export EDGELSTM_RUNTIMES="$${EDGELSTM_RUNTIMES:-tflite-runtime=$(CURDIR)/$(OLD_RUNTIME)/bin/python}"; \
+mediapipe: venv
+	@if [ -e $(MEDIAPIPE)/.installed ]; then :; \
+	elif $(BIN)/python -m venv --clear $(MEDIAPIPE) && \
+	  $(MEDIAPIPE)/bin/python $(PIP_INSTALL) "mediapipe==0.10.31"; then \
+	  touch $(MEDIAPIPE)/.installed; \
+	else \
+	  echo "MediaPipe could not be installed on this machine: tests on it are left out."; \
+	fi
+
+litertjs:
+	@if [ -e $(LITERTJS)/.installed ]; then :; \
+	elif [ -z "$(CHROMIUM)" ]; then \
+	  echo "There is no Chromium (apt-get install chromium): tests on LiteRT.js are left out."; \
+	elif command -v npm >/dev/null && npm install --silent --ignore-scripts --no-audit --no-fund --prefix $(LITERTJS) @litertjs/core@2.5.3 >/dev/null; then \
+	  touch $(LITERTJS)/.installed; \
+	else \
+	  echo "LiteRT.js could not be installed by npm: tests on it are left out."; \
+	fi
+
+runtimes: old-runtime mediapipe litertjs
+
+test: venv runtimes
+	@if [ -z "$$EDGELSTM_RUNTIMES" ]; then \
+	  for pair in tflite-runtime=$(OLD_RUNTIME)/bin/python mediapipe=$(MEDIAPIPE)/bin/python litertjs=$(LITERTJS); do \
+	    place=$${pair#*=}; [ -e "$${place%/bin/python}/.installed" ] && \
+	      EDGELSTM_RUNTIMES="$${EDGELSTM_RUNTIMES:+$$EDGELSTM_RUNTIMES,}$${pair%%=*}=$(CURDIR)/$$place"; \
+	  done; export EDGELSTM_RUNTIMES; \
 	fi; $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(ARGS)
 
 # Types are checked on the installed package: in this folder edgelstm.converters and edgelstm.targets do not exist.

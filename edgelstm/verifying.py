@@ -111,7 +111,7 @@ def _verify_tflite(
         if streaming:
             stack.enter_context(any_length(source.model))
         signature = model_signature(source.model, length=max(lengths, default=None), data=given, shapes=shapes)
-        generated = {"ranges": opened.card.get("calibrated_on")}
+        generated: dict[str, Any] = {"ranges": opened.card.get("calibrated_on")}
         if streaming:
             steps = {spec.name: (*shapes.get(spec.name, ()), 1, 1)[1] for spec in signature.inputs}
             chunks = streams.stream_signature(source.model, signature, steps)

@@ -76,9 +76,10 @@ def prepare(source: Source, options: Options, given: Mapping[str, Any] | None) -
             stack.enter_context(any_length(model))
             chunk = options.length or 1
             declared = model_signature(model, batch=options.batch or 1, length=chunk, data=given)
-            signature = streams.stream_signature(model, declared, chunk)
-            data = None if given is None else streams.fit_sequences(given, signature)
-            whole = signature.of_steps(streams.steps_of(data, signature)) if data else signature
+            chunks = streams.stream_signature(model, declared, chunk)
+            data = None if given is None else streams.fit_sequences(given, chunks)
+            whole: Signature = chunks.of_steps(streams.steps_of(data, chunks)) if data else chunks
+            signature: Signature = chunks
         else:
             length = options.length or _length_of(given)
             whole = signature = model_signature(model, batch=options.batch or 1, length=length, data=given)

@@ -8,6 +8,7 @@ from typing import Any
 from edgelstm.artifact import Artifact, write_artifact, write_temporary
 from edgelstm.card import tflite_card
 from edgelstm.converters import streams
+from edgelstm.converters.chunks import StreamSignature
 from edgelstm.converters.exporters import EXPORTERS, Exported, Job
 from edgelstm.converters.lowering.adaptation import adapt
 from edgelstm.converters.lowering.calls import Trace
@@ -94,7 +95,7 @@ def _verify(prepared: Prepared, file: Path, inspection: Inspection, exported: Ex
         "engines": engines,
         "timeout_s": options.timeout_s,
     }
-    if options.streaming:
+    if isinstance(prepared.signature, StreamSignature):
         return streams.verify_stream(
             prepared.model, prepared.signature, file, states=exported.states, data=prepared.data, **common
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgelstm.converters.layers import layers_inside
-from edgelstm.converters.lowering.activations import name_of
+from edgelstm.converters.lowering.activations import HARD_SIGMOIDS, name_of
 
 
 @contextlib.contextmanager
@@ -66,7 +66,7 @@ def sigmoid_gates(model: Any) -> Iterator[list[str]]:
 
 
 def _is_hard(function: Any) -> bool:
-    return name_of(function) in ("hard_sigmoid", "hard_sigmoid_of_keras_2")
+    return name_of(function) in HARD_SIGMOIDS
 
 
 @contextlib.contextmanager

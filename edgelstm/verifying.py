@@ -110,7 +110,10 @@ def _verify_tflite(
         lengths = {shape[1] for shape in shapes.values() if len(shape) > 1}
         if streaming:
             stack.enter_context(any_length(source.model))
-        signature = model_signature(source.model, length=max(lengths, default=None), data=given, shapes=shapes)
+        batch = max(batches, default=1) if streaming else 1  # a chunk does not fit a model of a fixed length
+        signature = model_signature(
+            source.model, batch=batch, length=max(lengths, default=None), data=given, shapes=shapes
+        )
         generated: dict[str, Any] = {"ranges": opened.card.get("calibrated_on")}
         if streaming:
             steps = {spec.name: (*shapes.get(spec.name, ()), 1, 1)[1] for spec in signature.inputs}

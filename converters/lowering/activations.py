@@ -19,6 +19,7 @@ FUSED: dict[str, int] = {
     "hard_tanh": schema.ActivationFunctionType.RELU_N1_TO_1,
 }
 FUSED_GATES = ("sigmoid",)  # the fused operator's gates are always the logistic function
+HARD_SIGMOIDS = ("hard_sigmoid", "hard_sigmoid_of_keras_2")  # of Keras 3, and of Keras 1 and 2
 INTEGER = ("tanh",)  # the integer kernel ignores the field and always computes tanh
 
 _Emit = Callable[[Operators, int], int]

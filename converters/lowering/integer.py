@@ -105,7 +105,7 @@ def check_integer(calls: Sequence[LstmCall], instead: str = "--quantize dynamic 
         if why_not_fused(call):
             raise LoweringError(
                 f"Layer {call.layer!r} cannot be int8: {why_not_fused(call)}, and integers have no other. "
-                f"Use {instead}."
+                f"Use {instead}{_approximately(call)}."
             )
         if call.activation not in activations.INTEGER:
             raise LoweringError(
@@ -117,6 +117,11 @@ def check_integer(calls: Sequence[LstmCall], instead: str = "--quantize dynamic 
                 f"Layer {call.layer!r} returns its final states behind a mask, and integer gates cannot hold the cell "
                 f"state over masked steps. Use {instead}, or --padding none if no input is padded."
             )
+
+
+def _approximately(call: LstmCall) -> str:
+    hard = call.recurrent_activation in activations.HARD_SIGMOIDS
+    return ", or --approximate-gates for sigmoids in their place" if hard else ""
 
 
 def cell_exponent(peak: float) -> int:

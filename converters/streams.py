@@ -19,7 +19,6 @@ from edgelstm.converters.lowering.streaming import StreamState
 from edgelstm.converters.reference import expected_outputs
 from edgelstm.converters.verification import Stream, VerificationReport, verify_calls
 from edgelstm.errors import CalibrationError, LoweringError, VerificationError
-from edgelstm.runtime.engines import ENGINES
 from edgelstm.runtime.inspection import Inspection
 
 __all__ = ["StreamSignature", "fit_sequences", "steps_of", "stream_signature", "verify_stream"]
@@ -133,7 +132,7 @@ def verify_stream(
         outputs=[entry.name for entry in outputs],
         precision=precision,
         origin=origin,
-        engines=[name for name in engines if name in ENGINES],
+        engines=engines,
         timeout_s=timeout_s,
         stream=Stream(chunks, {state.input: state.output for state in states if state.input and state.output}),
     )

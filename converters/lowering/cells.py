@@ -7,6 +7,7 @@ part of it and applies the gates. Gates stand in the order i, f, c, o.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -157,14 +158,34 @@ class IntegerCell:
         """Scale of the int16 cell state."""
         return 2.0 ** (self.cell_exponent - 15)
 
+    @cached_property
+    def _rows(self) -> dict[str, tuple[Array, Array]]:
+        """Both matrices as int8 rows and their scales, by name."""
+        blocks = {"kernel": self.weights.kernels, "recurrent_kernel": self.weights.recurrent_kernels}
+        return {name: quantize_rows(np.concatenate(each)) for name, each in blocks.items()}
+
+    @cached_property
+    def _reach(self) -> _Reach:
+        """How far each part of the gates' sum has to reach: to where the gates saturate whatever the others add."""
+        product, recurrent = (
+            min(float(_row_sums(*self._rows[name]).max()) * peak, LARGEST_SUM)
+            for name, peak in (("kernel", self.x_peak), ("recurrent_kernel", self.hidden_peak))
+        )
+        bias = min(float(np.abs(np.concatenate(self.weights.biases)).max()), SATURATION + product + recurrent)
+        projected = min(product + bias, SATURATION + recurrent)
+        return _Reach(
+            product=min(product, SATURATION + recurrent + bias),
+            bias=bias,
+            projected=projected,
+            recurrent=min(recurrent, SATURATION + projected),
+        )
+
     def project(self, operators: Operators, x: int) -> int:
         """See `Cell.project`; x is int16 with `x_scale`."""
         batch, time, features = operators.shape(x)
         rows = operators.reshape(x, [batch * time, features])
-        reach = self._reach()
-        product = self._product(
-            operators, rows, np.concatenate(self.weights.kernels), "kernel", peak=self.x_peak, reach=reach.product
-        )
+        reach = self._reach
+        product = self._product(operators, rows, "kernel", peak=self.x_peak, reach=reach.product)
         bias = np.clip(np.concatenate(self.weights.biases), -reach.bias, reach.bias)
         bias_scale = _step(reach.bias)
         stored = operators.constant(
@@ -174,9 +195,8 @@ class IntegerCell:
 
     def step(self, operators: Operators, projected: int, hidden: int, cell: int) -> tuple[int, int]:
         """See `Cell.step`; states have `hidden_scale` and `cell_scale`."""
-        matrix = np.concatenate(self.weights.recurrent_kernels)
-        reach = self._reach().recurrent
-        recurrent = self._product(operators, hidden, matrix, "recurrent_kernel", peak=self.hidden_peak, reach=reach)
+        reach = self._reach.recurrent
+        recurrent = self._product(operators, hidden, "recurrent_kernel", peak=self.hidden_peak, reach=reach)
         sums = operators.add(projected, recurrent, scale=GATE_SCALE)
         i, f, g, o = operators.split(sums, len(GATES))
         logistic, tanh = schema.BuiltinOperator.LOGISTIC, schema.BuiltinOperator.TANH
@@ -191,30 +211,12 @@ class IntegerCell:
         narrowed = operators.quantize(cell, np.int16, GATE_SCALE)
         return operators.unary(schema.BuiltinOperator.TANH, narrowed, scale=UNIT_SCALE)
 
-    def _reach(self) -> _Reach:
-        """How far each part of the gates' sum has to reach: to where the gates saturate whatever the others add."""
-        product, recurrent = (
-            min(float(_row_sums(*quantize_rows(np.concatenate(blocks))).max()) * peak, LARGEST_SUM)
-            for blocks, peak in (
-                (self.weights.kernels, self.x_peak),
-                (self.weights.recurrent_kernels, self.hidden_peak),
-            )
-        )
-        bias = min(float(np.abs(np.concatenate(self.weights.biases)).max()), SATURATION + product + recurrent)
-        projected = min(product + bias, SATURATION + recurrent)
-        return _Reach(
-            product=min(product, SATURATION + recurrent + bias),
-            bias=bias,
-            projected=projected,
-            recurrent=min(recurrent, SATURATION + projected),
-        )
-
-    def _product(self, operators: Operators, x: int, matrix: Array, name: str, *, peak: float, reach: float) -> int:
+    def _product(self, operators: Operators, x: int, name: str, *, peak: float, reach: float) -> int:
         """Int16 values within a peak times int8 rows -> int16 that saturates beyond its reach.
 
         The kernel knows one scale for all rows, so the largest weight of each row is multiplied in afterwards.
         """
-        stored, scales = quantize_rows(matrix)
+        stored, scales = self._rows[name]
         label = f"{self.call.layer}/{name}"
         weights = operators.constant(stored, np.int8, name=label, scale=1.0 / 127)
         largest = np.where(stored.any(axis=1), scales * 127, 0.0)

@@ -109,7 +109,8 @@ def why_not_fused(call: LstmCall, family: RuntimeFamily | None = None) -> str | 
         return f"activation={call.activation!r}, and the fused operator knows {', '.join(activations.FUSED)}"
     known = family.lstm_activations if family else None
     if family and known is not None and call.activation not in known:
-        return f"activation={call.activation!r}, and the fused operator of {family.title} knows {', '.join(sorted(known))}"
+        names = ", ".join(sorted(known))
+        return f"activation={call.activation!r}, and the fused operator of {family.title} knows {names}"
     return None
 
 

@@ -220,7 +220,7 @@ def whole(model: keras.Model, chunks: list[dict[str, Array]], path: Path) -> dic
 @pytest.mark.parametrize("runtime", ["interpreter", "compiled"])
 def test_a_model_of_a_fixed_length_is_streamed_step_by_step(runtime, tmp_path):
     model = sequential(x(100), every_step(), lstm(5))
-    artifact = stream(model, tmp_path, length=1, runtime=runtime)
+    artifact = stream(model, tmp_path, length=1, runtime=runtime, verify=False)
     data = floats(1, 100, FEATURES)
     found = whole(model, [{"x": data[:, k : k + 1]} for k in range(100)], artifact.path)
     np.testing.assert_allclose(found["output"][-1], np.asarray(model(data)), atol=TOLERANCE, rtol=0)
@@ -228,14 +228,14 @@ def test_a_model_of_a_fixed_length_is_streamed_step_by_step(runtime, tmp_path):
 
 
 def test_one_step_at_a_time_is_the_default(tmp_path):
-    artifact = edgelstm.convert(sequential(x(None), lstm()), tmp_path / "m.tflite", streaming=True)
+    artifact = edgelstm.convert(sequential(x(None), lstm()), tmp_path / "m.tflite", streaming=True, verify=False)
     assert artifact.card["inputs"][0]["shape"] == [1, 1, FEATURES]
 
 
 def test_a_stateful_model_with_a_fixed_batch_goes_on_as_in_keras(tmp_path):
     given = keras.Input(batch_shape=(2, 3, FEATURES), name="x")
     model = functional(given, layers.Dense(2)(lstm(stateful=True)(given)))
-    artifact = stream(model, tmp_path)
+    artifact = stream(model, tmp_path, verify=False)
     assert not [warning for warning in artifact.card["warnings"] if "stateful" in warning]
     data = floats(4, 2, 3, FEATURES)
     found = whole(model, [{"x": chunk} for chunk in data], artifact.path)["output"]
@@ -248,7 +248,7 @@ def test_a_stateful_model_with_a_fixed_batch_goes_on_as_in_keras(tmp_path):
 def test_an_input_that_is_no_sequence_is_given_with_every_chunk(runtime, tmp_path):
     given, facts = x(), keras.Input((12,), name="facts")
     model = functional([given, facts], layers.Dense(2)(layers.Concatenate()([lstm()(given), facts])))
-    artifact = stream(model, tmp_path, runtime=runtime)
+    artifact = stream(model, tmp_path, runtime=runtime, verify=False)
     shapes = {entry["name"]: entry["shape"] for entry in artifact.card["inputs"]}
     assert shapes.pop("x") == [1, 3, FEATURES]
     assert shapes.pop("facts") == [1, 12]
@@ -266,7 +266,7 @@ def test_final_states_as_outputs_are_those_after_the_chunk(tmp_path):
     data = floats(1, 12, FEATURES)
     right = [np.asarray(output) for output in model(data)]
     for runtime in ("interpreter", "compiled"):
-        artifact = stream(model, tmp_path, runtime=runtime)
+        artifact = stream(model, tmp_path, runtime=runtime, verify=False)
         loaded = edgelstm.load(artifact.path)
         answers = [list(loaded(data[:, k : k + 3]).values()) for k in range(0, 12, 3)]
         np.testing.assert_allclose(np.concatenate([a[0] for a in answers], axis=1), right[0], atol=TOLERANCE, rtol=0)
@@ -354,7 +354,7 @@ def test_a_file_that_forgets_its_state_does_not_pass(tmp_path):
 
 def test_a_file_with_exchanged_states_does_not_pass(tmp_path):
     model = sequential(x(), lstm(5))
-    artifact = stream(model, tmp_path, runtime="compiled")
+    artifact = stream(model, tmp_path, runtime="compiled", verify=False)
     card = json.loads(json.dumps(artifact.card))
     hidden, cell = card["state"]["states"]
     hidden["output"], cell["output"] = cell["output"], hidden["output"]
@@ -365,7 +365,7 @@ def test_a_file_with_exchanged_states_does_not_pass(tmp_path):
 
 
 def test_verify_refuses_a_model_that_takes_other_inputs(tmp_path):
-    artifact = stream(sequential(x(), lstm(5)), tmp_path)
+    artifact = stream(sequential(x(), lstm(5)), tmp_path, verify=False)
     wider = sequential(keras.Input((STEPS, FEATURES + 1), name="x"), lstm(5))
     with pytest.raises(VerificationError, match="it was not converted from this model by edgelstm"):
         edgelstm.verify(wider, artifact)
@@ -387,7 +387,7 @@ def test_approximate_gates_are_streamed_in_the_fused_operator(tmp_path):
     artifact = stream(model, tmp_path, approximate_gates=True, calibration=data, batch=2)
     assert {entry["storage"] for entry in artifact.card["state"]["states"]} == {"variable"}
     assert "APPROXIMATE" in artifact.card["warnings"][0]
-    exact = stream(model, tmp_path, calibration=data, batch=2)
+    exact = stream(model, tmp_path, calibration=data, batch=2, verify=False)
     assert {entry["storage"] for entry in exact.card["state"]["states"]} == {"input"}
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgelstm.converters.loading.foreign import describe
 from edgelstm.converters.loading.keras_import import import_keras
 from edgelstm.converters.loading.reasons import reason
 from edgelstm.errors import LoadError
@@ -15,6 +16,7 @@ CHECKPOINT = Path("variables", "variables")
 MAX_GRAPH_BYTES = 256 << 20
 """The graph of a model of a hundred recurrent layers takes about 20 MiB. Large constants can stand in it."""
 MAX_METADATA_BYTES = 64 << 20
+HEAD_BYTES = 64
 _SERVING_TAGS = {"serve"}
 
 
@@ -45,6 +47,8 @@ def open_folder(path: Path) -> SavedModelFolder:
         LoadError: If a file is missing, too large or damaged, or the folder holds no graph for serving.
     """
     content = _read(path, GRAPH, MAX_GRAPH_BYTES)
+    if what := describe(content[:HEAD_BYTES]):  # a pointer of Git LFS, for instance
+        raise LoadError(f"Cannot load {path}: its {GRAPH} {what}.")
     metadata = _read(path, KERAS_METADATA, MAX_METADATA_BYTES) if (path / KERAS_METADATA).exists() else None
     return SavedModelFolder(path, _serving_graph(content, path), metadata)
 

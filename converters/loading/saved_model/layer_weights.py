@@ -40,7 +40,7 @@ def layer_weights(folder: SavedModelFolder, objects: Mapping[int, KerasObject], 
     Raises:
         LoadError: If a weight has no value in the checkpoint, or a variable belongs to no layer.
     """
-    reader = _Reader(folder, checkpoint)
+    reader = _Reader(folder, objects, checkpoint)
     weights: LayerWeights = {}
     used: set[int] = set()
     for layer in reader.layers(ROOT):
@@ -65,9 +65,10 @@ def layer_weights(folder: SavedModelFolder, objects: Mapping[int, KerasObject], 
 class _Reader:
     """Looks things up in the graph of saved objects."""
 
-    def __init__(self, folder: SavedModelFolder, checkpoint: Checkpoint) -> None:
+    def __init__(self, folder: SavedModelFolder, objects: Mapping[int, KerasObject], checkpoint: Checkpoint) -> None:
         self._path = folder.path
         self._nodes = folder.graph.object_graph_def.nodes
+        self._objects = objects
         self._checkpoint = checkpoint
 
     def layers(self, model: int) -> list[int]:
@@ -81,24 +82,37 @@ class _Reader:
     def variables(self, layer: int) -> list[int]:
         """All weights of a layer, those of layers inside it included: trainable ones first, each once."""
         children = self._children(layer)
-        if "variables" not in children and layer != ROOT:  # layers that are not saved as functions, Normalization say
-            below = set(self.reachable(layer))
-            return [variable for variable in self.variables(ROOT) if variable in below]
+        if "variables" not in children:
+            return self._unlisted(layer)
         api = self._children(children["keras_api"]) if "keras_api" in children else {}
-        lists = [children.get("trainable_variables"), api.get("non_trainable_variables"), children.get("variables")]
+        lists = [children.get("trainable_variables"), api.get("non_trainable_variables"), children["variables"]]
         return list(dict.fromkeys(item for number in lists if number is not None for item in self._items(number)))
 
-    def reachable(self, start: int) -> Iterator[int]:
-        """All variables that hang on an object, except those that are no weights."""
-        waiting, seen = [start], {start}
+    def _unlisted(self, layer: int) -> list[int]:
+        """The weights of a layer that does not list them: of all without traces, and of some like Normalization.
+
+        They hang on the layer in the order in which it made them.
+        """
+        found = self.reachable(layer)
+        if "variables" in self._children(ROOT):
+            return [variable for variable in self.variables(ROOT) if variable in found]
+        return sorted(found, key=lambda variable: not found[variable])  # trainable ones first, else in order
+
+    def reachable(self, start: int) -> dict[int, bool]:
+        """All variables that hang on an object, except those that are no weights, and whether they are trainable."""
+        found: dict[int, bool] = {}
+        waiting, seen = [(start, True)], {start}
         while waiting:
-            number = waiting.pop()
+            number, trainable = waiting.pop()
             if self._kind(number) == "variable":
-                yield number
-            for name, child in self._children(number).items():
+                found[number] = trainable and bool(self._node(number).variable.trainable)
+            if number in self._objects:
+                trainable = trainable and self._objects[number].metadata.get("trainable") is not False
+            for name, child in reversed(self._children(number).items()):
                 if name not in _NO_WEIGHTS and child not in seen:
                     seen.add(child)
-                    waiting.append(child)
+                    waiting.append((child, trainable))
+        return found
 
     def name(self, variable: int) -> str:
         """Name of a variable as in tf.keras, ":0" included."""

@@ -215,7 +215,9 @@ def _probes(inputs: Sequence[Value], roles: LoopRoles, arrays: Sequence[Array]) 
     time = arrays[recurrent.X].shape[1]
     probes = list(inputs)
     for position, value in enumerate(inputs):
-        if value.items is None and value.kind is Kind.DYNAMIC and value.tensor.dtype.is_integer:
+        if value.zeros and value.kind is Kind.DYNAMIC:
+            probes[position] = Value(tf.zeros(_filled(value.tensor.shape), value.tensor.dtype), Kind.DYNAMIC)
+        elif value.items is None and value.kind is Kind.DYNAMIC and value.tensor.dtype.is_integer:
             # Whatever the loop counts that is not known when it is traced, is the number of steps.
             probes[position] = Value(tf.fill(value.tensor.shape, tf.cast(time, value.tensor.dtype)), Kind.DYNAMIC)
     named = zip((recurrent.HIDDEN, recurrent.CELL), (roles.hidden, roles.cell), strict=True)
@@ -232,6 +234,11 @@ def _probes(inputs: Sequence[Value], roles: LoopRoles, arrays: Sequence[Array]) 
         probes[roles.mask] = _list_of(mask[..., np.newaxis] if stacked.shape.rank == 3 else mask)
     probes[roles.outputs] = _empty_list(inputs[roles.outputs], time, arrays[recurrent.HIDDEN].shape)
     return probes
+
+
+def _filled(shape: Any) -> list[int]:
+    """A shape with the batch of random inputs in its free axes."""
+    return [size or recurrent.BATCH for size in shape]
 
 
 def _list_of(array: Array) -> Value:

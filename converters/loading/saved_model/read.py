@@ -68,11 +68,17 @@ def _serve(folder: SavedModelFolder, checkpoint: Checkpoint, batch: int | None, 
 
 def _serve_instead(folder: SavedModelFolder, checkpoint: Checkpoint, batch: int | None, error: LoadError) -> Loaded:
     """The signature, where the Keras model in the folder cannot be rebuilt."""
-    told = str(error).removeprefix(f"Cannot load {folder.path}: ").partition(". ")[0].rstrip(".")
+    told = _first_sentence(error, folder)
     try:
         return _serve(folder, checkpoint, batch, f"The Keras model in the SavedModel cannot be rebuilt ({told})")
     except LoadError as other:
-        raise error from other
+        raise LoadError(
+            f"{error} The graph beside it cannot be taken either: {_first_sentence(other, folder)}."
+        ) from other
+
+
+def _first_sentence(error: LoadError, folder: SavedModelFolder) -> str:
+    return str(error).removeprefix(f"Cannot load {folder.path}: ").partition(". ")[0].rstrip(".")
 
 
 def _agreeing(folder: SavedModelFolder, checkpoint: Checkpoint, batch: int | None, rebuilt: Loaded) -> Loaded:

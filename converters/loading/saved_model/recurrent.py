@@ -24,7 +24,9 @@ X, HIDDEN, CELL, KERNEL, RECURRENT_KERNEL, BIAS, MASK = range(7)
 LAST, SEQUENCE, FINAL_HIDDEN, FINAL_CELL, DEVICE = range(5)
 TOLERANCE = 1e-4
 """float32 sums in another order, carried on over some hundred steps. Wrong semantics differ by more than 1e-2."""
-_BATCH, _TIME = 3, 5
+BATCH = 3
+"""Rows of random inputs."""
+_TIME = 5
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,12 @@ def recognize(program: Program, body: Body, features: int, units: int) -> LstmFo
 def random_arrays(time: int, features: int, units: int, *, masked: bool) -> list[Array]:
     """Inputs that tell an LSTM from everything else: x, h, c, kernel, recurrent kernel, bias, and a mask if wanted."""
     rng = np.random.default_rng(0)
-    shapes = [(_BATCH, time, features), (_BATCH, units), (_BATCH, units)]
+    shapes = [(BATCH, time, features), (BATCH, units), (BATCH, units)]
     shapes += [(features, 4 * units), (units, 4 * units), (4 * units,)]
     # Small weights keep the gates away from their ends, where all of them look alike.
     arrays = [(rng.normal(size=shape) * 0.7 / max(1.0, shape[0] / 8) ** 0.5).astype(np.float32) for shape in shapes]
     if masked:
-        arrays.append(rng.random((_BATCH, time)) < 0.6)
+        arrays.append(rng.random((BATCH, time)) < 0.6)
         arrays[MASK][0, 0] = False  # one row begins with a masked step
     return arrays
 

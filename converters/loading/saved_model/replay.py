@@ -262,8 +262,16 @@ class Replay:
         if kind is Kind.DYNAMIC:
             dtypes = {tensor.dtype for tensors in outputs.values() for tensor in tensors}
             self.other_types.update(dtype.name for dtype in dtypes if dtype.is_floating and dtype != tf.float32)
-        named = {name: [Value(tensor, kind) for tensor in tensors] for name, tensors in outputs.items()}
+        zeros = _makes_zeros(node, inputs)
+        named = {name: [Value(tensor, kind, zeros=zeros) for tensor in tensors] for name, tensors in outputs.items()}
         return _Outputs([value for values in named.values() for value in values], named)
+
+
+def _makes_zeros(node: Node, inputs: list[Value]) -> bool:
+    """Whether an operation gives nothing but zeros."""
+    if node.operation == "Fill":
+        return is_eager(inputs[1].tensor) and not inputs[1].tensor.numpy()
+    return node.operation == "ZerosLike"
 
 
 def _settled_shapes(step: Callable[..., list[Any]], start: Sequence[tuple[Any, Any]]) -> list[Any]:

@@ -29,12 +29,14 @@ class Value:
         kind: What it depends on.
         variable: Name of the variable that it is the handle or the plain value of.
         items: What is known of the items of a list.
+        zeros: Whether all that it holds are zeros, whatever its shape.
     """
 
     tensor: Any
     kind: Kind
     variable: str | None = None
     items: Items | None = None
+    zeros: bool = False
 
 
 class Items:

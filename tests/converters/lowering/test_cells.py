@@ -30,7 +30,7 @@ from tests.converters.lowering.one_cell import (
     random_case,
     start,
 )
-from tests.lstm_reference import LstmWeights, sigmoid, swap_gates
+from tests.lstm_reference import ACTIVATIONS, LstmWeights, swap_gates
 
 # Largest differences over up to nine steps, of states of about 1.
 # float32: sums of ten products in another order. float16: weights of about 1 have an error of 2^-12.
@@ -96,19 +96,6 @@ def test_what_is_not_asked_for_is_not_in_the_file():
 
 
 # Activations
-
-ACTIVATIONS = {
-    "sigmoid": sigmoid,
-    "tanh": np.tanh,
-    "relu": lambda x: np.maximum(x, 0),
-    "relu6": lambda x: np.clip(x, 0, 6),
-    "hard_tanh": lambda x: np.clip(x, -1, 1),
-    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-    "linear": lambda x: x,
-    "softsign": lambda x: x / (1 + np.abs(x)),
-    "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
-    "hard_sigmoid_of_keras_2": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
-}
 
 
 def test_every_activation_has_a_reference():

@@ -179,7 +179,7 @@ def test_where_there_is_nothing_to_approximate_the_flag_is_refused(build, tmp_pa
 
 @every_gate
 @pytest.mark.parametrize(
-    "runtime, instead", [("interpreter", "--quantize dynamic or float16 or float32"), ("micro", "--quantize float32")]
+    "runtime, instead", [("interpreter", "--quantize dynamic, float16 or float32"), ("micro", "--quantize float32")]
 )
 def test_int8_is_refused_with_the_ways_out_that_the_runtime_has(gate, runtime, instead, tmp_path):
     text = f"'{gate}', and the fused operator's gates are sigmoid.* Use {instead}, or --approximate-gates"

@@ -56,7 +56,8 @@ Exporter = Callable[[Job], Exported]
 
 def instead(job: Job, *precisions: str) -> str:
     """What to use instead of the job's precision: those of some precisions that its runtime takes."""
-    return f"--quantize {' or '.join(name for name in precisions if name in FAMILIES[job.runtime].precisions)}"
+    *others, last = (name for name in precisions if name in FAMILIES[job.runtime].precisions)
+    return f"--quantize {', '.join(others)} or {last}" if others else f"--quantize {last}"
 
 
 def signature_order(graph: Graph, job: Job) -> None:

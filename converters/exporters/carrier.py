@@ -12,8 +12,18 @@ from edgelstm.converters.exporters.base import Job, signature_order, strip_metad
 from edgelstm.converters.graph import Graph
 from edgelstm.converters.lowering.fused import foreign_operators
 from edgelstm.errors import ConversionError
+from edgelstm.runtime.runtimes import FAMILIES
 
-_COMPARISONS = (schema.BuiltinOperator.NOT_EQUAL, schema.BuiltinOperator.EQUAL)
+_Op = schema.BuiltinOperator
+_COMPARISONS = (_Op.NOT_EQUAL, _Op.EQUAL)
+
+# What may be between an int64 input and its embedding, and takes int32 as well.
+_OF_TOKENS = (
+    *_COMPARISONS,
+    *(_Op.LESS, _Op.LESS_EQUAL, _Op.GREATER, _Op.GREATER_EQUAL, _Op.ADD, _Op.SUB, _Op.MAXIMUM, _Op.MINIMUM),
+    *(_Op.SELECT, _Op.SELECT_V2, _Op.CAST, _Op.GATHER, _Op.RESHAPE, _Op.SLICE, _Op.STRIDED_SLICE, _Op.EXPAND_DIMS),
+    *(_Op.SQUEEZE, _Op.CONCATENATION, _Op.REVERSE_V2),
+)
 
 
 def carrier_graph(job: Job, precision: str) -> Graph:
@@ -32,6 +42,8 @@ def carrier_graph(job: Job, precision: str) -> Graph:
     strip_metadata(graph)
     signature_order(graph, job)
     _integer_tokens(graph)
+    if not FAMILIES[job.runtime].takes_tensor("int64"):
+        _narrow_tokens(graph)
     return graph
 
 
@@ -57,8 +69,34 @@ def _integer_tokens(graph: Graph) -> None:
         graph.remove(casts)
 
 
+def _narrow_tokens(graph: Graph) -> None:
+    """Makes int64 inputs that only serve as token indices int32, with all that is computed of them.
+
+    Tokens are rows of an embedding, which never has 2^31 of them; what is computed with in floats may be larger.
+    """
+    wide = [index for index, tensor in enumerate(graph.subgraph.tensors) if tensor.type == schema.TensorType.INT64]
+    constants = {index: value for index in wide if (value := graph.constant(index)) is not None}
+    users = [operator for operator in graph.operators if set(wide) & {*operator.inputs, *operator.outputs}]
+    fits = all((value == value.astype(np.int32)).all() for value in constants.values())
+    if not fits or not all(graph.code(operator) in _OF_TOKENS and _stays_whole(graph, operator) for operator in users):
+        return
+    for index in wide:
+        entry = graph.tensor(index)
+        entry.type = schema.TensorType.INT32
+        if index in constants:
+            entry.buffer = graph.tensor(graph.add_constant("", constants[index].astype(np.int32))).buffer
+    for operator in users:
+        if graph.code(operator) == _Op.CAST and operator.builtinOptions is not None:
+            operator.builtinOptions.inDataType = graph.tensor(operator.inputs[0]).type
+            operator.builtinOptions.outDataType = graph.tensor(operator.outputs[0]).type
+
+
+def _stays_whole(graph: Graph, operator: Any) -> bool:
+    return graph.code(operator) != _Op.CAST or graph.tensor(operator.outputs[0]).type != schema.TensorType.FLOAT32
+
+
 def _casts_to_int32(graph: Graph, operator: Any) -> bool:
-    if graph.code(operator) != schema.BuiltinOperator.CAST:
+    if graph.code(operator) != _Op.CAST:
         return False
     return bool(graph.tensor(operator.outputs[0]).type == schema.TensorType.INT32)
 

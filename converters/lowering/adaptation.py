@@ -101,8 +101,8 @@ def _check_interface(graph: Graph, family: RuntimeFamily) -> None:
             if family.interface_types is not None and dtype not in family.interface_types:
                 name = graph.tensor(tensor).name.decode("utf-8", "replace")
                 raise LoweringError(
-                    f"{family.title} takes no {kind} of {dtype}, and {name!r} is one: cast it inside the model, or "
-                    "convert for another --runtime."
+                    f"{family.title} takes no {kind} of {dtype}, and {name!r} is one: give it another dtype in the "
+                    "model, or convert for another --runtime."
                 )
 
 

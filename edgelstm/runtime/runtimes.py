@@ -119,6 +119,10 @@ class RuntimeFamily:
             return False
         return dtype is None or operator not in self.types or dtype in self.types[operator]
 
+    def takes_tensor(self, dtype: str) -> bool:
+        """Returns whether inputs and outputs may be of an element type, and arithmetic takes it."""
+        return (self.interface_types is None or dtype in self.interface_types) and self.takes("ADD", dtype)
+
     def takes_size(self, operator: str, num_inputs: int, rank: int) -> bool:
         """Returns whether a built-in operator may have so many inputs, of at most so many axes."""
         most = self.max_rank.get(operator, self.any_rank)

@@ -229,7 +229,9 @@ def test_mediapipe_takes_no_second_graph():
 )
 def test_inputs_of_types_that_a_runtime_does_not_take_are_refused(family, dtype):
     title, name = FAMILIES[family].title, np.dtype(dtype).name
-    with pytest.raises(LoweringError, match=f"{title} takes no input of {name}, and 'x' is one: cast it.*--runtime"):
+    with pytest.raises(
+        LoweringError, match=f"{title} takes no input of {name}, and 'x' is one: give it another dtype.*--runtime"
+    ):
         adapt(one(Op.NEG, dtype), FAMILIES[family])
 
 

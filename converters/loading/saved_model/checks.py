@@ -10,6 +10,8 @@ from edgelstm.converters.loading.saved_model.folder import damaged
 from edgelstm.converters.loading.saved_model.program import Body, Node, Program
 from edgelstm.errors import LoadError
 
+MAX_OPERATIONS = 100_000
+"""Of all functions, counted at each call: functions that call others twice grow without bound."""
 MAX_VISITS = 20_000
 """Functions that are called with other variables each time are visited each time."""
 
@@ -27,6 +29,8 @@ def check_program(program: Program, path: Path) -> None:
     """
     visitor = _Visitor(program)
     try:
+        if (size := _size(program, program.main, {}, ())) > MAX_OPERATIONS:
+            raise ValueError(f"its functions call each other so often that they have {size:,} operations")
         visitor.visit(program.main, {}, needed=True)
     except (ValueError, RecursionError) as error:
         raise damaged(path, "graph", error) from error
@@ -52,6 +56,19 @@ def check_program(program: Program, path: Path) -> None:
             f"Cannot load {path}: its signature changes variables that it reads ({_listed(state)}), so its answers "
             "depend on earlier calls. Export a signature that takes the state as an input and gives it back."
         )
+
+
+def _size(program: Program, body: Body, sizes: dict[str, int], callers: tuple[str, ...]) -> int:
+    """Number of operations that a body has with everything that it calls."""
+    if body.name in callers:
+        raise ValueError(f"the function {body.name!r} calls itself")
+    if body.name not in sizes:
+        nodes = body.order if body is program.main else tuple(body.nodes.values())
+        names = [name for node in nodes for name in (*node.called(), node.operation)]
+        called = [function for name in names if (function := program.function(name)) is not None]
+        callers = (*callers, body.name)
+        sizes[body.name] = len(nodes) + sum(_size(program, function, sizes, callers) for function in called)
+    return sizes[body.name]
 
 
 _UNKNOWN = "a variable that is chosen while it runs"

@@ -23,9 +23,6 @@ from edgelstm.converters.loading.saved_model.lists import LIST_OPERATIONS, growi
 from edgelstm.converters.loading.saved_model.program import Body, Node, Program
 from edgelstm.converters.loading.saved_model.values import Kind, Loop, Path, StandIns, Value
 
-MAX_CALL_DEPTH = 64
-MAX_OPERATIONS = 200_000
-"""Functions that call others twice grow without bound when they are inlined."""
 _MAX_TRIALS = 4
 
 
@@ -63,7 +60,6 @@ class Replay:
         self._variable_kind = variable_kind
         self._stand_ins = stand_ins
         self._max_iterations = max_iterations
-        self._count = 0
         self.other_types: set[str] = set()
         """Types in which it computed on inputs, other than float32 and integers."""
 
@@ -105,8 +101,6 @@ class Replay:
         return Value(self._read_variable(name), self._variable_kind, name)
 
     def _body(self, body: Body, given: Mapping[str, Value], path: Path, *, in_loop: bool) -> list[Value]:
-        if len(path) > MAX_CALL_DEPTH:
-            raise ValueError("its functions call each other too deep")
         done: dict[str, _Outputs] = {}
 
         def look_up(reference: str) -> Value:
@@ -122,9 +116,6 @@ class Replay:
         for node in body.order:
             if node.name in given:
                 continue
-            self._count += 1
-            if self._count > MAX_OPERATIONS:
-                raise ValueError(f"it has more than {MAX_OPERATIONS:,} operations")
             inputs = [look_up(reference) for reference in node.inputs]
             done[node.name] = self._node(node, inputs, (*path, node.name), in_loop=in_loop)
         return [look_up(reference) for reference in body.results]

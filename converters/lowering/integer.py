@@ -228,19 +228,11 @@ def restore_lstms(
         stream: For a streaming model, whose states stay from call to call.
         gathers_int16: Whether the runtime has GATHER for int16.
         int8_inputs: Whether the model's inputs are to become int8.
-
-    Raises:
-        LoweringError: If a final cell state is given out that the runtime cannot read.
     """
     inputs, outputs = list(graph.subgraph.inputs), list(graph.subgraph.outputs)
     states, operators = StateWriter(graph, gathers_int16=gathers_int16), Operators(graph)
     for cut in cuts:
         if form == "fused":
-            if cut.final_cell is not None and not gathers_int16:
-                raise LoweringError(
-                    f"Layer {cut.call.layer!r} gives out its final cell state, which this runtime cannot read from an "
-                    "int8 LSTM: use --quantize float32, or --runtime interpreter."
-                )
             _restore(graph, states, cut, inputs, outputs, stream)
         else:
             x = outputs[cut.x]

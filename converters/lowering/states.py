@@ -12,11 +12,13 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgelstm.converters.graph import DTYPES, Graph
+from edgelstm.converters.lowering.operators import Operators
 
 # From these versions on the operators take the narrower types (TensorFlow Lite's op_version.cc).
 _GATHER_VERSION = {np.dtype(np.float32): 1, np.dtype(np.int8): 2, np.dtype(np.int16): 4}
 _SLICE_VERSION = {np.dtype(np.float32): 1, np.dtype(np.int8): 2}
 _ARG_MAX_VERSION = {np.dtype(np.float32): 1, np.dtype(np.int8): 2}
+_COMPARE_INT8_VERSION = 2
 _DEQUANTIZE_INT16_VERSION = 3
 
 
@@ -26,7 +28,7 @@ class StateWriter:
     Args:
         graph: The graph.
         gathers_int16: Whether the runtime has GATHER for int16; where it has not, the initial cell state of an
-            integer LSTM is gathered in float32 and quantized into its tensor.
+            integer LSTM is gathered in float32 and quantized into its tensor, and the final one is selected.
     """
 
     def __init__(self, graph: Graph, *, gathers_int16: bool = True) -> None:
@@ -81,8 +83,35 @@ class StateWriter:
             after: The LSTM's output sequence. The indices are computed from it, because delegates keep
                 to the order of tensors, not to that of operators.
         """
+        if not self._gathers_int16 and self._graph.tensor(state).type == schema.TensorType.INT16:
+            self._select_int16(state, output, after)
+            return
         indices = self.row_indices(self._always_zero(after))
         self._gather(state, indices, output)
+
+    def _select_int16(self, state: int, output: int, after: int) -> None:
+        """`read` without an int16 GATHER: the state where the output is at least the least int8, which it always is."""
+        graph, operators = self._graph, Operators(self._graph)
+        batch, time, units = graph.shape(after)
+        last = operators.reshape(operators.slice(after, [0, time - 1, 0], [batch, 1, units]), [batch, units])
+        least = np.full((batch, units), np.iinfo(np.int8).min, np.int8)
+        always = graph.add_tensor("edgelstm/always", [batch, units], np.bool_)
+        graph.add_operator(
+            schema.BuiltinOperator.GREATER_EQUAL,
+            [last, graph.add_constant("edgelstm/least", least, quantization=graph.tensor(after).quantization)],
+            [always],
+            version=_COMPARE_INT8_VERSION,
+            options=schema.GreaterEqualOptionsT(),
+            options_type=schema.BuiltinOptions.GreaterEqualOptions,
+        )
+        never = np.zeros((batch, units), np.int16)
+        graph.add_operator(
+            schema.BuiltinOperator.SELECT_V2,
+            [always, state, graph.add_constant("edgelstm/never", never, quantization=graph.tensor(state).quantization)],
+            [output],
+            options=schema.SelectV2OptionsT(),
+            options_type=schema.BuiltinOptions.SelectV2Options,
+        )
 
     def _zero_indices(self, anchor: int) -> int:
         batch = self._graph.shape(anchor)[0]

@@ -23,7 +23,8 @@ from edgelstm.converters.lowering.signature import Signature, output_names
 from edgelstm.converters.lowering.time_distributed import folded_call
 from edgelstm.errors import LoweringError, OutputError
 
-_tracing = threading.Lock()
+tracing = threading.Lock()
+"""Held while a model is traced, because `stand_ins` replaces methods of Keras' classes."""
 
 
 def trace_model(
@@ -57,7 +58,7 @@ def trace_model(
     import keras
     import tensorflow as tf
 
-    result = Trace(paths=_layer_paths(model))
+    result = Trace(paths=layer_paths(model))
 
     def serve(**inputs: Any) -> dict[str, Any]:
         outputs = model(signature.pack([inputs[name] for name in neutral]), training=False)
@@ -71,7 +72,7 @@ def trace_model(
         for name, spec in zip(neutral, signature.inputs, strict=True)
     }
     function = tf.function(serve, autograph=False)
-    with _tracing, _stateless(model, result, streaming), _stand_ins(result, padding, lowering, unrolled):
+    with tracing, stateless(model, result, streaming), stand_ins(result, padding, lowering, unrolled):
         try:
             concrete = function.get_concrete_function(**specs)
         except LoweringError:
@@ -85,7 +86,7 @@ def trace_model(
     module = tf.Module()
     module.captured = list(concrete.variables)
     try:
-        with _clean_variables(module.captured):
+        with clean_variables(module.captured):
             tf.saved_model.save(module, str(folder), signatures={"serving_default": concrete})
     except (OSError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -94,8 +95,8 @@ def trace_model(
 
 
 @contextlib.contextmanager
-def _stateless(model: Any, result: Trace, streaming: bool) -> Iterator[None]:
-    """Lets stateful layers start from zeros while they are traced, and writes a note about each if that is the end."""
+def stateless(model: Any, result: Trace, streaming: bool) -> Iterator[None]:
+    """Lets stateful layers start from zeros while they are traced, and notes each in `result` unless `streaming`."""
     changed = []
     for layer in [layer for layer in layers_inside(model) if getattr(layer, "stateful", False) is True]:
         with contextlib.suppress(AttributeError):
@@ -113,7 +114,7 @@ def _stateless(model: Any, result: Trace, streaming: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stand_ins(result: Trace, padding: str, lowering: Lowering, unrolled: bool) -> Iterator[None]:
+def stand_ins(result: Trace, padding: str, lowering: Lowering, unrolled: bool) -> Iterator[None]:
     """Replaces `inner_loop` of LSTM and RNN, for this thread only, while the model is traced."""
     import keras
 
@@ -195,7 +196,7 @@ def _clean(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _clean_variables(variables: Sequence[Any]) -> Iterator[None]:
+def clean_variables(variables: Sequence[Any]) -> Iterator[None]:
     """Names variables, whose names begin with those of their layers, so that they can be saved."""
     names = [variable.name for variable in variables]
     try:
@@ -213,10 +214,10 @@ def neutral_names(signature: Signature) -> list[str]:
     return [f"edgelstm_input_{position}" for position in range(len(signature.inputs))]
 
 
-def _layer_paths(layer: Any, prefix: str = "") -> dict[int, str]:
+def layer_paths(layer: Any, prefix: str = "") -> dict[int, str]:
     """Paths by id, from the structure alone: Keras' own differ between a live model and one from a file."""
     paths: dict[int, str] = {}
     for child in layers_inside(layer, recursive=False):
         path = f"{prefix}{child.name}"
-        paths |= {id(child): path, **_layer_paths(child, f"{path}/")}
+        paths |= {id(child): path, **layer_paths(child, f"{path}/")}
     return paths

@@ -25,6 +25,9 @@ MAX_INPUTS = 6  # beyond, 2^n ways to choose the sequences among them are too ma
 # Keras computes the same steps in another order of sums; layers that look over the edge of a chunk differ by far more.
 TOLERANCE = 1e-3
 
+# How far back a layer may look unseen by the short sequences of verification; dilated layers may look further.
+FAR_STEPS = 64
+
 # Layers of Keras that mix time steps, named when a model cannot be streamed.
 MIXING = (
     "Conv1D", "DepthwiseConv1D", "SeparableConv1D", "Conv1DTranspose", "MaxPooling1D", "AveragePooling1D",
@@ -70,16 +73,18 @@ def stream_signature(model: Any, signature: Signature, steps: int | Mapping[str,
     result = StreamSignature(
         signature.inputs, signature.structure, signature.free_batch, sequences=names, chunk=sizes[names[0]]
     ).of_steps(sizes[names[0]])
-    seen = _steps_seen(model, result)
-    if isinstance(seen, Exception):
-        raise LoweringError(
-            f"The model cannot take {result.chunk} time steps at a time ({_reason(seen)}), because a layer of it is "
-            "made for a fixed number of them: leave --streaming out, or replace that layer."
-        ) from seen
-    if not seen:
-        raise LoweringError(
-            "The model has no recurrent layer, so a stream would keep nothing from call to call: leave --streaming out."
-        )
+    # One step may fit a layer that is made for twenty: weights for each step are repeated then. Two do not.
+    for seen in (_steps_seen(model, result.of_steps(count * result.chunk)) for count in (1, 2)):
+        if isinstance(seen, Exception):
+            raise LoweringError(
+                f"The model cannot take {result.chunk} time steps at a time ({_reason(seen)}), because a layer of it "
+                "is made for a fixed number of them: leave --streaming out, or replace that layer."
+            ) from seen
+        if not seen:
+            raise LoweringError(
+                "The model has no recurrent layer, so a stream would keep nothing from call to call: leave --streaming "
+                "out."
+            )
     return result
 
 
@@ -116,13 +121,15 @@ def _by_rank(signature: Signature, candidates: Sequence[str]) -> tuple[str, ...]
 
 def _steps_seen(model: Any, signature: Signature) -> list[int] | Exception:
     """How many steps each recurrent layer is given, in the order of their calls; or why Keras cannot run the model."""
-    with _carried_states(model) as carried:
-        try:
-            inputs = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in signature.inputs}
+    inputs = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in signature.inputs}
+    try:
+        if hasattr(model, "running_layers"):  # what it is compared with may count its steps, though its layers do not
             _answer(model, signature, inputs)
-        except Exception as error:  # whatever a model's own code raises
-            return error
-        return carried.steps
+        with _carried_states(model) as carried:
+            _answer(model, signature, inputs)
+            return carried.steps
+    except Exception as error:  # whatever a model's own code raises
+        return error
 
 
 def require_streamable(
@@ -141,7 +148,59 @@ def require_streamable(
     Raises:
         LoweringError: Naming the layers that mix time steps, where they are known.
     """
-    answers = _answers_over_chunks(model, signature, calls, chunks)
+    _require_same(model, _answers_over_chunks(model, signature, calls, chunks), expected)
+
+
+def require_no_long_memory(model: Any, signature: StreamSignature, data: Mapping[str, Array]) -> None:
+    """Refuses a model that looks back past its LSTMs, and further than the given sequences are long.
+
+    A convolution with a dilation of 16 sees nothing but zeros behind it in a sequence of 12 steps, whole or in chunks.
+    So one long sequence is run as a whole, and then again in two calls: all but its last chunk, and that.
+
+    Args:
+        model: The Keras model.
+        signature: Its inputs with the time axis of one chunk.
+        data: Arrays by input name, sequences of shape (samples, time, …); their steps are what the long one is made of.
+
+    Raises:
+        LoweringError: Naming the layers that mix time steps, where they are known.
+    """
+    chunk, given = signature.chunk, data[signature.sequences[0]].shape[1]
+    steps = chunk * (1 + -(-max(FAR_STEPS, _largest_dilation(model)) // chunk))
+    if steps <= given:
+        return
+    order = np.random.default_rng(0).integers(given, size=steps)
+
+    def part(start: int, stop: int) -> dict[str, Array]:
+        rows = {spec.name: data[spec.name][: spec.shape[0]] for spec in signature.inputs}
+        return {
+            name: array[:, order[start:stop]] if name in signature.sequences else array for name, array in rows.items()
+        }
+
+    whole = _answers_in_a_row(model, signature, [part(0, steps)])
+    answers = _answers_in_a_row(model, signature, [part(0, steps - chunk), part(steps - chunk, steps)])
+    ends = [
+        long if long.shape == answer.shape else long[:, -answer.shape[1] :]
+        for long, answer in zip(whole, answers, strict=True)
+    ]
+    _require_same(model, answers, ends)
+
+
+def _largest_dilation(model: Any) -> int:
+    """How far apart the steps are at most that a convolution of the model looks at."""
+    return max((int(np.max(getattr(layer, "dilation_rate", 1))) for layer in layers_inside(model)), default=1)
+
+
+def _answers_in_a_row(model: Any, signature: Signature, calls: Sequence[Mapping[str, Array]]) -> list[Array]:
+    """Keras' answers to the last of consecutive calls, whose lengths may differ."""
+    with _carried_states(model) as carried:
+        for inputs in calls:
+            answers = _answer(model, signature, inputs)
+            carried.next_call()
+    return answers
+
+
+def _require_same(model: Any, answers: Sequence[Array], expected: Sequence[Array]) -> None:
     for answer, wanted in zip(answers, expected, strict=True):
         allowed = TOLERANCE * float(np.abs(wanted).max(initial=0.0)) + 1e-6
         if not np.abs(answer - wanted).max(initial=0.0) <= allowed:
@@ -206,12 +265,15 @@ def _carried_states(model: Any) -> Iterator[_Carried]:
     carried = _Carried()
     layers = list({id(layer): layer for layer in layers_inside(model) if isinstance(layer, keras.layers.RNN)}.values())
     stateful = [layer for layer in layers if layer.stateful]
+    # The model of a SavedModel's signature has layers, but runs its operations unless it is asked for them.
+    running_layers = getattr(model, "running_layers", contextlib.nullcontext)
     try:
         for layer in layers:
             object.__setattr__(layer, "inner_loop", _carrying(layer.inner_loop, carried))
         for layer in stateful:
             layer.stateful = False
-        yield carried
+        with running_layers():
+            yield carried
     finally:
         for layer in layers:
             object.__delattr__(layer, "inner_loop")

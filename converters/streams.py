@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgelstm.converters.calibration import calls_of, chunked_calls, fit_data, generate_data, steps_of
-from edgelstm.converters.chunks import StreamSignature, require_streamable, stream_signature
+from edgelstm.converters.chunks import StreamSignature, require_no_long_memory, require_streamable, stream_signature
 from edgelstm.converters.graph import Array
 from edgelstm.converters.lowering.streaming import StreamState
 from edgelstm.converters.reference import expected_outputs
@@ -123,6 +123,7 @@ def verify_stream(
             "Check the model's weights and the data."
         )
     require_streamable(model, signature, calls, expected, chunks)
+    require_no_long_memory(model, signature, data)
     given = {state.input for state in states}
     return verify_calls(
         file,

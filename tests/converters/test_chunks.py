@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 
 from edgelstm.converters.calibration import calls_of, chunked_calls
-from edgelstm.converters.chunks import StreamSignature, require_streamable, stream_signature
+from edgelstm.converters.chunks import StreamSignature, require_no_long_memory, require_streamable, stream_signature
 from edgelstm.converters.lowering.signature import model_signature
 from edgelstm.converters.policies import any_length
 from edgelstm.converters.reference import expected_outputs
@@ -172,6 +172,17 @@ def test_models_that_take_no_chunks_are_refused(build, message):
         stream_signature(model, model_signature(model, length=3), 3)
 
 
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_weights_for_each_step_are_not_repeated_for_one_step(chunk):
+    """Keras adds the weights of twenty steps to a single one, and goes on with twenty."""
+    model = sequential(signal(), lstm(return_sequences=True), layers.PReLU(), lstm())
+    with (
+        any_length(model),
+        pytest.raises(LoweringError, match=f"cannot take {chunk} time steps at a time .* for a fixed number of them"),
+    ):
+        stream_signature(model, model_signature(model, length=chunk), chunk)
+
+
 def check(model: keras.Model, chunk: int = 3, chunks: int = 4) -> None:
     """Runs `require_streamable` on two sequences, as verification does."""
     with any_length(model):
@@ -232,6 +243,51 @@ def test_keras_answers_in_chunks_as_over_the_whole_sequence(build):
 def test_layers_that_mix_steps_and_keep_none_are_seen(build, culprit):
     with pytest.raises(LoweringError, match=f"cannot be streamed: its answers over chunks differ .* because {culprit}"):
         check(build())
+
+
+def check_far(model: keras.Model, chunk: int) -> None:
+    """Runs `require_no_long_memory` on data of twelve steps, as verification does."""
+    with any_length(model):
+        signature = stream_signature(model, model_signature(model, length=chunk), chunk)
+        specs = signature.of_steps(12).inputs
+        data = {spec.name: floats(2 * spec.shape[0], *spec.shape[1:], seed=1) for spec in specs}
+        data = {spec.name: np.abs(data[spec.name]).astype(spec.dtype) for spec in specs}
+        require_no_long_memory(model, signature, data)
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("dilation", [16, 100])
+def test_layers_that_look_far_back_are_seen(dilation, chunk):
+    """In twelve steps such a layer sees nothing but zeros behind it, whole or in chunks."""
+    mixer = layers.Conv1D(4, 2, dilation_rate=dilation, padding="causal", name="mixer")
+    model = sequential(signal(steps=None), mixer, lstm(return_sequences=True))
+    check(model, chunk, 12 // chunk)
+    with pytest.raises(LoweringError, match=r"cannot be streamed: .* because layer 'mixer' looks at several"):
+        check_far(model, chunk)
+
+
+def test_steps_that_come_late_are_seen():
+    delay = functional(
+        x := signal(steps=None), keras.ops.pad(lstm(return_sequences=True)(x), [[0, 0], [20, 0], [0, 0]])
+    )
+    model = functional(x := signal(steps=None), delay(x)[:, :-20])
+    with pytest.raises(LoweringError, match=r"cannot be streamed: .* because something beside its LSTMs looks"):
+        check_far(model, 3)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: sequential(signal(), lstm(return_sequences=True), lstm()),
+        lambda: sequential(signal(), layers.AveragePooling1D(3), lstm(return_sequences=True)),
+        lambda: sequential(keras.Input(batch_shape=(2, STEPS, FEATURES), name="x"), lstm(stateful=True)),
+        lambda: sequential(tokens(), layers.Embedding(9, 4), lstm()),
+        signal_and_facts(12),
+        subclassed,
+    ],
+)
+def test_what_only_lstms_remember_is_no_long_memory(build):
+    check_far(build(), 3)
 
 
 def test_the_model_is_left_as_it_was():

@@ -163,6 +163,10 @@ def masked() -> keras.Model:
             "cannot be streamed: its answers over chunks differ from those over the whole sequence, because layer "
             "'mixer' looks at several time steps and keeps none of them from call to call. Leave --streaming out, or",
         ),
+        (
+            lambda: sequential(x(), layers.Conv1D(4, 2, dilation_rate=16, padding="causal", name="mixer"), lstm()),
+            "cannot be streamed: .* layer 'mixer' looks at several",
+        ),
         (attention, "cannot be streamed: .* layer 'mixer' looks at several"),
         (
             lambda: sequential(x(), every_step(), layers.GlobalAveragePooling1D(name="mixer")),

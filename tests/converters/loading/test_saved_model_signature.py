@@ -16,7 +16,7 @@ from keras import layers, ops
 import edgelstm
 from edgelstm.converters.layers import layers_inside
 from edgelstm.converters.loading import load_model
-from edgelstm.errors import LoadError
+from edgelstm.errors import LoadError, LoweringError
 from tests.converters.forms import set_random_weights
 from tests.converters.loading.saved_models import served_answers
 
@@ -199,6 +199,22 @@ def test_folders_are_converted_and_verified(exported, tmp_path, make, quantize, 
     names = {entry["name"]: entry["shape"][0] for entry in artifact.card["inputs"]}
     assert names == (dict.fromkeys(("left", "right"), 1) if make is two_ways else {"input": batch})
     assert any("holds no Keras configuration" in warning for warning in artifact.card["warnings"])
+
+
+def test_folders_are_streamed(exported, tmp_path):
+    edgelstm.convert(exported(any_length), tmp_path / "m.tflite", streaming=True, length=2)
+    stream = edgelstm.load(tmp_path / "m.tflite")
+    data = np.random.default_rng(3).normal(size=(1, TIME, FEATURES)).astype(np.float32)
+    found = [stream(data[:, start : start + 2])["output_0"] for start in range(0, TIME, 2)]
+    model = any_length()
+    set_random_weights(model, np.random.default_rng(0), 0.5)  # as `exported` does
+    expected = np.asarray(model(data))
+    np.testing.assert_allclose(np.concatenate(found, axis=1), expected, rtol=0, atol=TOLERANCE, equal_nan=False)
+
+
+def test_folders_whose_graph_counts_its_steps_are_not_streamed(exported, tmp_path):
+    with pytest.raises(LoweringError, match=r"cannot take 2 time steps at a time .* for a fixed number of them"):
+        edgelstm.convert(exported(lstm), tmp_path / "m.tflite", streaming=True, length=2)
 
 
 class HandWritten(tf.Module):

@@ -1,7 +1,9 @@
 """An exported model: the file and, beside it, its card.
 
-`model.tflite` and `model.json` belong together. Both are written complete under temporary names in their own folder
-and then renamed, so there is never half an artifact. No time stamps: writing the same model twice gives the same bytes.
+`model.tflite` and `model.json` belong together, so do `model.onnx` and `model.onnx.json`, and the folder `served` and
+`served.json`: a folder can hold one model in every form. File and card are written complete under temporary names in
+their own folder and then renamed, so there is never half an artifact. No time stamps: writing the same model twice
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ class Artifact:
 
     @property
     def card_path(self) -> Path:
-        """Where the card stands: beside the model, with the ending `.json`."""
-        return self.path.with_suffix(".json")
+        """Where the card stands: beside the model, `….json` for a .tflite file, else the whole name and `.json`."""
+        return _card_path(self.path)
 
     @classmethod
     def open(cls, path: str | Path) -> Artifact:
@@ -52,6 +54,11 @@ class Artifact:
             LoadError: If the model cannot be read, or its card is damaged or was written for another model.
         """
         path = Path(path)
+        if path.is_dir():
+            raise LoadError(
+                f"{path} is a folder: name a {' or '.join(SUFFIXES)} file. A SavedModel is compared with its Keras "
+                "model while it is written; the parity stands in its card."
+            )
         try:
             model = path.read_bytes()
         except OSError as error:
@@ -74,19 +81,20 @@ def check_output(path: str | Path) -> None:
 
     Raises:
         OutputError: If the name has no ending of `SUFFIXES`, the folder is missing or may not be written to, there is
-            something at that path that is no file, or the card would replace a JSON file that is no card.
+            something at that path that is no file, or the card would replace a JSON file that is no card, or the card
+            of another model.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise OutputError(
             f"Cannot write {path}: the name of an exported model ends in {' or '.join(SUFFIXES)}, e.g. "
-            f"{path.stem}.tflite."
+            f"{path.stem}.tflite, and that of a new SavedModel folder has no dot."
         )
     try:
-        _check_folder(path)
-        for file in (path, path.with_suffix(".json")):
+        check_place(path)
+        for file in (path, _card_path(path)):
             _check_replaceable(file)
-        _check_card_replaceable(path.with_suffix(".json"))
+        _check_card_replaceable(path)
     except OSError as error:
         raise OutputError(f"Cannot write {path}: {_reason(error)}.") from error
 
@@ -124,14 +132,14 @@ def check_card(path: Path) -> None:
     """Finds out whether the card of a folder can be written beside it.
 
     Raises:
-        OutputError: If it would replace something that is no card.
+        OutputError: If it would replace something that is no card, or the card of another model.
     """
     try:
-        _check_folder(path)
-        _check_replaceable(path.with_suffix(".json"))
-        _check_card_replaceable(path.with_suffix(".json"))
+        check_place(path)
+        _check_replaceable(_card_path(path))
+        _check_card_replaceable(path)
     except OSError as error:
-        raise OutputError(f"Cannot write {path.with_suffix('.json')}: {_reason(error)}.") from error
+        raise OutputError(f"Cannot write {_card_path(path)}: {_reason(error)}.") from error
 
 
 def write_card(path: Path, card: dict[str, Any]) -> Artifact:
@@ -175,7 +183,7 @@ def _write_all(contents: list[tuple[Path, bytes]]) -> None:
     try:
         for path, content in contents:
             target = Path(os.path.realpath(path))
-            temporary = _temporary_name(target.parent)
+            temporary = temporary_name(target.parent)
             renames.append((temporary, target))
             with temporary.open("xb") as file:
                 file.write(content)
@@ -191,7 +199,8 @@ def _write_all(contents: list[tuple[Path, bytes]]) -> None:
         _sync_folder(folder)
 
 
-def _temporary_name(folder: Path) -> Path:
+def temporary_name(folder: Path) -> Path:
+    """A hidden name in a folder that nothing else has."""
     return folder / f".edgelstm-{secrets.token_hex(6)}.tmp"
 
 
@@ -205,14 +214,20 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _check_folder(path: Path) -> None:
+def check_place(path: Path) -> None:
+    """Finds out whether something can be written at a path: whether the folder around it is there and takes files.
+
+    Raises:
+        OutputError: If it does not.
+        OSError: If the path itself is none that the file system knows.
+    """
     folder = Path(os.path.realpath(path)).parent
     if not folder.exists():
         raise OutputError(f"Cannot write {path}: the folder {folder} does not exist. Create it first.")
     if not folder.is_dir():
         raise OutputError(f"Cannot write {path}: {folder} is not a folder.")
     # Only a real file tells of read-only mounts, access lists and quotas alike.
-    probe = _temporary_name(folder)
+    probe = temporary_name(folder)
     try:
         probe.touch(exist_ok=False)
         probe.unlink()
@@ -229,17 +244,48 @@ def _check_replaceable(path: Path) -> None:
         raise OutputError(f"Cannot write {path}: it exists and is write-protected.")
 
 
-def _check_card_replaceable(path: Path) -> None:
-    """Keeps other people's JSON files, such as a Keras architecture that stands beside its weights."""
+def has_card(path: Path) -> bool:
+    """Whether a card stands where the card of a model stands, and was written for one of that name."""
     try:
-        is_card = not path.exists() or bool(_read_card(path))
+        return _card_owner(_read_card(_card_path(path))) == path.name
     except LoadError:
-        is_card = False
+        return False
+
+
+def _check_card_replaceable(path: Path) -> None:
+    """Keeps other people's JSON files, such as a Keras architecture beside its weights, and other models' cards."""
+    place = _card_path(path)
+    try:
+        card = _read_card(place)
+        is_card = not place.exists() or bool(card)
+    except LoadError:
+        card, is_card = {}, False
     if not is_card:
         raise OutputError(
-            f"The card would replace {path}, which is no card of edgelstm. "
+            f"The card would replace {place}, which is no card of edgelstm. "
             "Give the output another name, or move that file."
         )
+    owner = _card_owner(card)
+    if owner not in ("", path.name) and _is_card_of(place, path.with_name(owner)):
+        raise OutputError(
+            f"The card would replace {place}, which is the card of {path.with_name(owner)}. "
+            "Give the output another name."
+        )
+
+
+def _card_path(path: Path) -> Path:
+    return path.with_suffix(".json") if path.suffix == ".tflite" else path.with_name(f"{path.name}.json")
+
+
+def _card_owner(card: dict[str, Any]) -> str:
+    """Name of the model that a card was written for, empty if it names none."""
+    model = card.get("model")
+    name = model.get("file") if isinstance(model, dict) else None
+    return Path(name).name if isinstance(name, str) else ""
+
+
+def _is_card_of(place: Path, model: Path) -> bool:
+    return model.exists() and _card_path(model) == place
 
 
 def _read_card(path: Path) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgelstm.converters.exporters import Exported
 from edgelstm.converters.exporters.onnx import OPSET, ExportedOnnx
-from edgelstm.converters.exporters.saved_model import Served
+from edgelstm.converters.exporters.saved_model import Served, ServedTensor
 from edgelstm.converters.lowering.calls import LstmCall, Trace
 from edgelstm.converters.lowering.forms import form_of
 from edgelstm.converters.lowering.fused import why_not_fused
+from edgelstm.converters.lowering.onnx_lstm import OnnxCall
 from edgelstm.converters.verification import VerificationReport
 from edgelstm.runtime.inspection import Inspection
 from edgelstm.runtime.support import support_entries
@@ -91,7 +92,9 @@ def onnx_card(
         "inputs": [_onnx_tensor(value) for value in graph.input],
         "outputs": [_onnx_tensor(value) for value in graph.output],
         "operators": dict(Counter(node.op_type for node in graph.node).most_common()),
+        "recurrent": [_recurrent(call) for call in exported.trace.calls if isinstance(call, OnnxCall)],
         "size_bytes": size_bytes,
+        "versions": _versions("onnx"),
     }
 
 
@@ -110,11 +113,8 @@ def saved_model_card(
         **_common_card(folder, prepared, report, served.notes),
         "runtime": "tensorflow",
         "state": {"semantics": "self-resetting"},
-        "inputs": [
-            {"name": entry.name, "shape": [-1 if size is None else size for size in entry.shape], "dtype": entry.dtype}
-            for entry in served.inputs
-        ],
-        "outputs": [{"name": name} for name in served.outputs],
+        "inputs": [_served_tensor(entry) for entry in served.inputs],
+        "outputs": [_served_tensor(entry) for entry in served.outputs],
         "size_bytes": served.size_bytes,
     }
 
@@ -154,6 +154,11 @@ def _onnx_tensor(value: Any) -> dict[str, Any]:
     return {"name": value.name, "shape": shape, "dtype": ONNX_DTYPES.get(kind.elem_type, "unknown")}
 
 
+def _served_tensor(entry: ServedTensor) -> dict[str, Any]:
+    shape = [-1 if size is None else size for size in entry.shape]
+    return {"name": entry.name, "shape": shape, "dtype": entry.dtype}
+
+
 def _state(streaming: bool, exported: Exported) -> dict[str, Any]:
     if not streaming:
         return {"semantics": "self-resetting"}
@@ -168,6 +173,18 @@ def _lstm(call: LstmCall, options: Options) -> dict[str, Any]:
         "recurrent_activation": call.recurrent_activation,
         "form": form_of(call, options.family.form, options.family),
         "precision": options.quantize,
+    }
+
+
+def _recurrent(call: OnnxCall) -> dict[str, Any]:
+    """What a layer became; both directions of a Bidirectional layer may be one node."""
+    return {
+        "layer": call.layer,
+        "operator": call.operator,
+        "units": call.units,
+        "activation": call.activation,
+        "recurrent_activation": None if call.operator == "RNN" else call.recurrent_activation,
+        "direction": "reverse" if call.backwards else "forward",
     }
 
 
@@ -204,9 +221,9 @@ def _tensor(entry: Any) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
+def _versions(*more: str) -> dict[str, str]:
     found = {}
-    for package in ("tensorflow", "keras", "numpy", "ai-edge-litert"):
+    for package in ("tensorflow", "keras", "numpy", "ai-edge-litert", *more):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

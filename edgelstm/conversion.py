@@ -81,7 +81,10 @@ def convert(
     report_step("loading")
     source = open_source(model, custom, batch=batch, weights=weights)
     given = None if calibration is None else read_data(calibration)
-    with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder, prepare(source, options, given) as prepared:
+    with (
+        tempfile.TemporaryDirectory(prefix="edgelstm-") as folder,
+        prepare(source, options, given, free_length=kind.free_length) as prepared,
+    ):
         return kind.write(Order(prepared, output, Path(folder), report_step))
 
 

@@ -80,9 +80,14 @@ class Options:
         for name in ("quantize", "runtime", "streaming", "io"):
             if getattr(self, name) != getattr(plain, name):
                 raise LoweringError(
-                    f"{name}={getattr(self, name)!r} is an option of .tflite files, and {output} is to be "
+                    f"{_as_flag(name, getattr(self, name))} is an option of .tflite files, and {output} is to be "
                     f"{_DESCRIPTIONS[output_kind(output)]}: leave it out, or name the output {output.stem}.tflite."
                 )
+
+
+def _as_flag(name: str, value: str | bool) -> str:
+    """An option as it is given on the command line."""
+    return f"--{name}" if value is True else f"--{name} {value}"
 
 
 _DESCRIPTIONS = {ONNX: "an ONNX file", SAVED_MODEL: "a SavedModel folder"}

@@ -53,7 +53,9 @@ def verify(
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
     given = None if data is None else read_data(data)
     if opened.path.suffix == ".onnx":
-        source = open_source(model, custom, weights=weights)
+        shapes = [entry["shape"] for entry in opened.card.get("inputs", [])]
+        batch = _rebased(opened, {shape[0] for shape in shapes if shape})
+        source = open_source(model, custom, batch=batch, weights=weights)
         return _verify_onnx(source.model, opened, given, timeout_s)
     return _verify_tflite(model, opened, given, weights, custom, timeout_s)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgelstm.artifact import Artifact, check_output, write_artifact
+from edgelstm.artifact import Artifact, check_card, check_output, has_card, write_artifact, write_card
 from edgelstm.errors import LoadError, OutputError
 
 MODEL = b"model bytes"
@@ -206,13 +206,50 @@ class TestTroubleOfTheMachine:
         assert Artifact.open(path) == old
 
 
+class TestForms:
+    """One model in every form in one folder: no card takes the place of another one."""
+
+    CARDS = (("m.tflite", "m.json"), ("m.onnx", "m.onnx.json"), ("folder", "folder.json"), ("v1.2", "v1.2.json"))
+
+    @pytest.mark.parametrize("name, card", CARDS)
+    def test_every_form_has_a_card_of_its_own(self, name, card):
+        assert Artifact(Path("x") / name).card_path == Path("x") / card
+
+    def test_a_second_form_leaves_the_first_one_usable(self, tmp_path):
+        one = write_artifact(tmp_path / "m.tflite", MODEL, {"model": {"file": "m.tflite"}})
+        other = write_artifact(tmp_path / "m.onnx", b"other", {"model": {"file": "m.onnx"}})
+        assert names(tmp_path) == ["m.json", "m.onnx", "m.onnx.json", "m.tflite"]
+        assert [Artifact.open(each.path) for each in (one, other)] == [one, other]
+
+    def test_the_card_of_another_model_is_kept(self, tmp_path):
+        (tmp_path / "m").mkdir()
+        one = write_artifact(tmp_path / "m.tflite", MODEL, {"model": {"file": "m.tflite"}})
+        text = r"The card would replace .*m\.json, which is the card of .*m\.tflite\. Give the output another name"
+        for write in (check_card, lambda path: write_card(path, {})):
+            with pytest.raises(OutputError, match=text):
+                write(tmp_path / "m")
+        assert Artifact.open(one.path) == one
+
+    def test_the_card_of_a_model_that_is_gone_is_replaced(self, tmp_path):
+        write_artifact(tmp_path / "m.tflite", MODEL, {"model": {"file": "m.tflite"}}).path.unlink()
+        assert write_card(tmp_path / "m", CARD).card_path.read_bytes()
+
+    def test_a_card_is_known_by_the_name_in_it(self, tmp_path):
+        assert not has_card(tmp_path / "m")
+        write_card(tmp_path / "m", {"model": {"file": "m"}})
+        assert has_card(tmp_path / "m")
+        assert not has_card(tmp_path / "m.tflite")
+        (tmp_path / "m.json").write_text("no JSON")
+        assert not has_card(tmp_path / "m")
+
+
 class TestOpening:
     def test_a_missing_model(self, tmp_path):
         with pytest.raises(LoadError, match=r"Cannot read .*m\.tflite: no such file or directory"):
             Artifact.open(tmp_path / "m.tflite")
 
     def test_a_folder(self, tmp_path):
-        with pytest.raises(LoadError, match="is a directory"):
+        with pytest.raises(LoadError, match=r"is a folder: name a \.tflite or \.onnx file\. A SavedModel is compared"):
             Artifact.open(tmp_path)
 
     def test_a_model_without_a_card_has_an_empty_one(self, tmp_path):

@@ -101,11 +101,11 @@ def test_a_folder_stays_a_folder_whatever_its_name(tmp_path):
 @pytest.mark.parametrize(
     "options, shown",
     [
-        ({"quantize": "float16"}, "quantize='float16'"),
-        ({"quantize": "int8"}, "quantize='int8'"),
-        ({"runtime": "micro"}, "runtime='micro'"),
-        ({"streaming": True}, "streaming=True"),
-        ({"quantize": "int8", "io": "int8"}, "quantize='int8'"),
+        ({"quantize": "float16"}, "--quantize float16"),
+        ({"quantize": "int8"}, "--quantize int8"),
+        ({"runtime": "micro"}, "--runtime micro"),
+        ({"streaming": True}, "--streaming"),
+        ({"quantize": "int8", "io": "int8"}, "--quantize int8"),
     ],
 )
 @pytest.mark.parametrize("output, description", [("m.onnx", "an ONNX file"), ("m", "a SavedModel folder")])

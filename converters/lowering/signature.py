@@ -209,7 +209,7 @@ def _fix_shape(model: Any, name: str, shape: Any, batch: int, length: int | None
         if length is None:
             raise LoweringError(
                 f"Input {name!r} has a free sequence length (shape {tuple(shape)}): devices need it fixed. "
-                f"Pass --length N, for example --length {_proposed_length(model)}."
+                f"Pass --length N, for example --length {proposed_length(model)}."
             )
         sizes[1] = length
     if any(size is None for size in sizes):
@@ -220,8 +220,8 @@ def _fix_shape(model: Any, name: str, shape: Any, batch: int, length: int | None
     return tuple(int(size) for size in sizes)
 
 
-def _proposed_length(model: Any) -> int:
-    """The length the model was built with if it remembers one, else 100."""
+def proposed_length(model: Any) -> int:
+    """Number of time steps that a model was built with if it remembers one, else 100."""
     config = model.get_build_config() or {}
     shape = config.get("input_shape")
     if _is_shape(shape) and len(shape) > 1 and shape[1]:

@@ -85,13 +85,37 @@ def trace_model(
             ) from error
     module = tf.Module()
     module.captured = list(concrete.variables)
+    save_module(module, concrete, folder, model.name)
+    return result
+
+
+def save_module(module: Any, concrete: Any, folder: Path, name: str) -> None:
+    """Saves a traced function as a SavedModel with the signature `serving_default`.
+
+    Args:
+        module: A tf.Module whose attribute `captured` lists the function's variables.
+        concrete: The function.
+        folder: The folder to write, which does not exist yet.
+        name: Name of the model, for errors.
+
+    Raises:
+        LoweringError: If the function holds something that a SavedModel cannot.
+        OutputError: If the folder cannot be written.
+    """
+    import tensorflow as tf
+
     try:
         with clean_variables(module.captured):
             tf.saved_model.save(module, str(folder), signatures={"serving_default": concrete})
     except (OSError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise OutputError(f"Cannot write the temporary folder {folder}: {reason}. Free space there.") from error
-    return result
+    except (AssertionError, TypeError, ValueError) as error:  # a table of a lookup layer, say, which is no variable
+        reason = " ".join(str(error).split()).partition(". ")[0][:200]
+        raise LoweringError(
+            f"Model {name!r} cannot be saved as a SavedModel, with which every conversion begins ({reason}). Leave out "
+            "layers that hold more than weights, such as an IntegerLookup with its table."
+        ) from error
 
 
 @contextlib.contextmanager

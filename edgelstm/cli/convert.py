@@ -76,10 +76,11 @@ from edgelstm.cli.summary import conversion_summary
 )
 @json_option
 def convert(model: Path, output: Path, no_verify: bool, timeout: float, as_json: bool, **options: Any) -> int:
-    """Turn a trained Keras model into a .tflite file and verify it.
+    """Turn a trained Keras model into a .tflite or .onnx file, or a SavedModel, and verify it.
 
     MODEL is a .keras or .h5 file of any Keras, a SavedModel folder, or an architecture in a .json file with --weights.
-    Beside OUT.tflite stands its card, OUT.json: inputs, outputs, operators, parity with the Keras model.
+    Beside OUT.tflite stands its card, OUT.json: inputs, outputs, operators, parity with the Keras model. That of
+    OUT.onnx is OUT.onnx.json.
 
     \b
     Examples:

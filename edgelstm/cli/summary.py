@@ -73,7 +73,8 @@ def _parity(model: str, parity: list[dict[str, Any]], *, streaming: bool) -> lis
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         *_labelled(
-            "parity", f"difference from {model}, {invokes} calls {'of some sequences' if streaming else 'in a row'}"
+            "parity",
+            f"difference from {model}, {invokes} calls {'of sequences' if streaming else 'in a row'}",
         ),
         *((_INDENT * 2 + "  ".join(map(str.ljust, row, widths))).rstrip() for row in rows),
     ]

@@ -10,7 +10,7 @@ from edgelstm.cli.options import FILE, custom_option, json_option, weights_optio
 from edgelstm.cli.output import print_error, print_json, working
 
 
-@click.command(short_help="Compare a .tflite file with its Keras model.")
+@click.command(short_help="Compare a .tflite or .onnx file with its Keras model.")
 @click.argument("model", type=FILE)
 @click.argument("artifact", type=FILE)
 @click.option("--data", type=FILE, metavar="F.npz", help="Inputs to compare on, one array for each input's name.")
@@ -20,9 +20,9 @@ from edgelstm.cli.output import print_error, print_json, working
 def verify(
     model: Path, artifact: Path, data: Path | None, weights: Path | None, custom: tuple[str, ...], as_json: bool
 ) -> int:
-    """Compare the answers of a .tflite file with those of its Keras model.
+    """Compare the answers of a .tflite or .onnx file with those of its Keras model.
 
-    MODEL is the Keras model, ARTIFACT the .tflite file. It runs in a process of its own, several calls in a row, on
+    MODEL is the Keras model, ARTIFACT the exported file. It runs in a process of its own, several calls in a row, on
     every runtime that it is for and that is installed. Ends with exit code 1 if they disagree.
 
     \b

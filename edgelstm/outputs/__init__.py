@@ -10,7 +10,7 @@ from edgelstm.outputs.base import Order, Output, Prepared, prepare
 OUTPUTS: dict[str, Output] = {
     TFLITE: Output(check_output, tflite.write),
     ONNX: Output(check_output, onnx.write),
-    SAVED_MODEL: Output(saved_model.check, saved_model.write),
+    SAVED_MODEL: Output(saved_model.check, saved_model.write, free_length=True),
 }
 
 __all__ = ["OUTPUTS", "Order", "Output", "Prepared", "prepare"]

@@ -14,7 +14,7 @@ from edgelstm.artifact import Artifact
 from edgelstm.converters import streams
 from edgelstm.converters.calibration import fit_data, generate_data
 from edgelstm.converters.graph import Array
-from edgelstm.converters.lowering.signature import Signature, model_signature
+from edgelstm.converters.lowering.signature import Signature, model_signature, proposed_length
 from edgelstm.converters.policies import any_length, float32_computation
 from edgelstm.converters.reference import require_answers
 from edgelstm.gates import approximated_gates
@@ -58,13 +58,16 @@ class Prepared:
 
 
 @contextlib.contextmanager
-def prepare(source: Source, options: Options, given: Mapping[str, Any] | None) -> Iterator[Prepared]:
+def prepare(
+    source: Source, options: Options, given: Mapping[str, Any] | None, *, free_length: bool = False
+) -> Iterator[Prepared]:
     """Fixes the inputs, fits the data, and lets the model for a while do what its file will do.
 
     Args:
         source: The model.
         options: What was asked for.
         given: The user's data by input name, samples first.
+        free_length: Whether the output leaves the number of time steps free, so that none has to be given.
 
     Raises:
         EdgeLSTMError: If the model's inputs cannot be fixed, or the data does not fit them.
@@ -81,7 +84,7 @@ def prepare(source: Source, options: Options, given: Mapping[str, Any] | None) -
             whole: Signature = chunks.of_steps(streams.steps_of(data, chunks)) if data else chunks
             signature: Signature = chunks
         else:
-            length = options.length or _length_of(given)
+            length = options.length or _length_of(given) or (proposed_length(model) if free_length else None)
             whole = signature = model_signature(model, batch=options.batch or 1, length=length, data=given)
             data = None if given is None else fit_data(given, signature.inputs)
         if data is not None and options.quantize == "int8":
@@ -116,10 +119,12 @@ class Output:
     Attributes:
         check: Finds out, before long work, whether it can be written at a path. Raises OutputError.
         write: Writes it with its card. Raises EdgeLSTMError, and leaves nothing behind then.
+        free_length: Whether it leaves the number of time steps free where the model does.
     """
 
     check: Callable[[Path], None]
     write: Callable[[Order], Artifact]
+    free_length: bool = False
 
 
 def _length_of(data: Mapping[str, Any] | None) -> int | None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgelstm.artifact import Artifact, check_card, write_card
+from edgelstm.artifact import SUFFIXES, Artifact, check_card, has_card, write_card
 from edgelstm.card import saved_model_card
 from edgelstm.converters.exporters.saved_model import (
     check_folder,
     export_saved_model,
-    place_folder,
+    placed_folder,
     verify_saved_model,
 )
 from edgelstm.converters.verification import require_passed
+from edgelstm.errors import OutputError
 from edgelstm.outputs.base import Order
 
 
@@ -20,9 +21,16 @@ def check(folder: Path) -> None:
     """Finds out, before long work, whether the folder and its card can be written.
 
     Raises:
-        OutputError: If they cannot.
+        OutputError: If they cannot, or a SavedModel is there that has no card: the model to be converted, say.
     """
+    if folder.suffix in SUFFIXES:
+        raise OutputError(f"Cannot write {folder}: it is a folder. Name a file in it.")
     check_folder(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not has_card(folder):
+        raise OutputError(
+            f"Cannot write {folder}: it holds a SavedModel that has no card of edgelstm beside it, and may be the only "
+            "copy of a model. Name another folder, or delete that one."
+        )
     check_card(folder)
 
 
@@ -48,7 +56,8 @@ def write(order: Order) -> Artifact:
             origin=prepared.origin,
             timeout_s=options.timeout_s,
         )
-        require_passed(report, str(order.output))
+        require_passed(report, order.output.name)
     order.progress("writing")
-    place_folder(finished, order.output)
-    return write_card(order.output, saved_model_card(order.output.name, prepared, served, report))
+    card = saved_model_card(order.output.name, prepared, served, report)
+    with placed_folder(finished, order.output):
+        return write_card(order.output, card)

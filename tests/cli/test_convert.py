@@ -245,3 +245,64 @@ def test_closed_streams_are_no_reason_to_fail(run_python, tmp_path, closed):
     )
     run_python(code, prefix=("sh", "-c", f'"$0" "$@" {closed}'))
     assert (tmp_path / "code").read_text() == "0"
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    import keras
+
+    x = keras.Input((4,), dtype="int32", name="tokens")
+    y = keras.layers.Bidirectional(keras.layers.LSTM(3))(keras.layers.Embedding(9, 2, mask_zero=True)(x))
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    keras.Model(x, keras.layers.Dense(2, activation="softmax", name="class")(y)).save(path)
+    return path
+
+
+class TestOtherOutputs:
+    @pytest.mark.parametrize("output", ["m.onnx", "served/"])
+    def test_the_library_decides_by_the_name(self, run, convert, output):
+        assert run("convert", "m.keras", "-o", output).code == 0
+        assert convert.args == (Path("m.keras"), Path(output))
+
+    @pytest.mark.parametrize(
+        "name, option, kind",
+        [
+            ("m.onnx", ["--quantize", "int8"], "an ONNX file"),
+            ("m.onnx", ["--runtime", "micro"], "an ONNX file"),
+            ("m", ["--streaming"], "a SavedModel folder"),
+        ],
+    )
+    def test_options_of_tflite_files_are_refused_in_one_line(self, run, tmp_path, name, option, kind):
+        done = run("convert", tmp_path / "missing.keras", "-o", tmp_path / name, *option)
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith(f"edgelstm: error: {' '.join(option)} is an option")
+        assert f"of .tflite files, and {tmp_path / name} is to be {kind}: leave it out" in done.err
+        assert done.err.endswith("or name the output m.tflite.\n")
+        assert len(done.err.splitlines()) == 1
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("output", [".", "/"])
+    def test_a_folder_without_a_name_is_refused_in_one_line(self, run, tmp_path, output):
+        done = run("convert", tmp_path / "missing.keras", "-o", output)
+        assert (done.code, done.out) == (1, "")
+        assert "a SavedModel needs a folder of its own, with a name" in done.err
+        assert len(done.err.splitlines()) == 1
+
+    @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+    @pytest.mark.parametrize(
+        "name, card, kind, runtime",
+        [("m.onnx", "m.onnx.json", ", ONNX opset 17", "onnxruntime"), ("served", "served.json", "", "tensorflow")],
+    )
+    def test_a_model_is_written_with_its_card(self, run, words, tmp_path, name, card, kind, runtime):
+        done = run("convert", words, "-o", f"{tmp_path / name}{'' if kind else '/'}")
+        lines = done.out.splitlines()
+        assert (done.code, done.err) == (0, "")
+        assert lines[0] == f"Wrote {tmp_path / name} and its card {card}"
+        assert lines[1].startswith("  size ")
+        assert lines[1].endswith(f"B, float32{kind}")
+        assert lines[2:4] == ["  input      tokens  int32  any x 4", "  output     class  float32  any x 2"]
+        assert [line.split()[0] for line in lines[-2:]] == [runtime, runtime]
+        assert ", batch 3 " in lines[-1]
+        assert max(map(len, lines[1:])) <= 80
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, card])
+        assert json.loads((tmp_path / card).read_text())["source"]["name"] == "model.keras"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from edgelstm.converters.lowering.signature import Signature
 from edgelstm.converters.parity import compare
 from edgelstm.converters.reference import expected_outputs
 from edgelstm.converters.verification import MAX_CALLS, VerificationReport, consecutive, finite_only
-from edgelstm.errors import ModelRunError
+from edgelstm.errors import CalibrationError, ModelRunError
 from edgelstm.runtime.arrays import save_arrays
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -62,12 +63,12 @@ def verify_saved_model(
     calls = calls_of(data, signature.inputs, limit=MAX_CALLS * signature.inputs[0].shape[0])
     calls, expected = finite_only(calls, expected_outputs(model, signature, calls), origin)
     sets = [(*consecutive(calls, expected), "")]
-    sets += [
-        (fed, expected_outputs(model, other, fed), remark)
-        for other, fed, remark in _free_axes(signature, served, calls)
-    ]
-    names = {spec.name: entry.name for spec, entry in zip(signature.inputs, served.inputs, strict=True)}
-    runs = [{names[name]: array for name, array in fed.items()} for fed, _, _ in sets]
+    for other, fed, remark in _free_axes(signature, served, calls):
+        with contextlib.suppress(CalibrationError):  # Keras itself takes no longer sequence, with known positions, say
+            sets.append((fed, expected_outputs(model, other, fed), remark))
+    inputs = {spec.name: entry.name for spec, entry in zip(signature.inputs, served.inputs, strict=True)}
+    names = [entry.name for entry in served.outputs]
+    runs = [{inputs[name]: array for name, array in fed.items()} for fed, _, _ in sets]
     try:
         answers, version = serve_calls(folder, runs, timeout_s=timeout_s)
     except ModelRunError as error:
@@ -75,11 +76,11 @@ def verify_saved_model(
         return report
     for (_, wanted, remark), actual in zip(sets, answers, strict=True):
         title = f"tensorflow {version}{remark}"
-        problem = _wrong_shape(title, served.outputs, wanted, actual)
+        problem = _wrong_shape(title, names, wanted, actual)
         if problem is not None:
             report.problems.append(problem)
             continue
-        parity, problems = compare(PRECISION, title, served.outputs, wanted, actual)
+        parity, problems = compare(PRECISION, title, names, wanted, actual)
         report.parities.append(parity)
         report.problems += problems
     return report
@@ -148,13 +149,13 @@ def _free_axes(
         spec.name for spec, entry in zip(signature.inputs, served.inputs, strict=True) if entry.shape[1:2] == (None,)
     ]
     if free:
-        longer = {name: _longer(array) if name in free else array for name, array in calls.items()}
-        yield _twice(signature, {name: array[:1] for name, array in longer.items()}, ", one step more")
+        first = {name: array[:1] for name, array in calls.items()}
+        yield _twice(signature, {name: _longer(array, name in free) for name, array in first.items()}, ", longer")
 
 
-def _longer(array: Array) -> Array:
-    """The calls with their first step once more at the end; shape (calls, batch, time, …)."""
-    return np.concatenate([array, array[:, :, :1]], axis=2)
+def _longer(array: Array, free: bool) -> Array:
+    """The calls with their first step once more at the end, where the length is free; shape (calls, batch, time, …)."""
+    return np.concatenate([array, array[:, :, :1]], axis=2) if free else array
 
 
 def _twice(signature: Signature, call: dict[str, Array], remark: str) -> tuple[Signature, dict[str, Array], str]:

@@ -23,7 +23,7 @@ def layer():
 
 
 def test_a_carrier_that_is_executed_answers_nan(layer):
-    with trace._stand_ins(Trace(), "auto", CARRIERS, False):
+    with trace.stand_ins(Trace(), "auto", CARRIERS, False):
         assert np.isnan(layer(X).numpy()).all()
 
 
@@ -34,7 +34,7 @@ def test_other_threads_train_with_keras_own_layers_meanwhile(layer):
         for _ in range(2):
             answers.append(layer(X, training=True).numpy())
 
-    with trace._stand_ins(Trace(), "auto", CARRIERS, False):
+    with trace.stand_ins(Trace(), "auto", CARRIERS, False):
         thread = threading.Thread(target=train)
         thread.start()
         thread.join()
@@ -45,7 +45,7 @@ def test_other_threads_train_with_keras_own_layers_meanwhile(layer):
 def test_keras_is_as_it_was_afterwards(layer):
     owners = (keras.layers.LSTM, keras.layers.RNN, keras.layers.Bidirectional, keras.layers.TimeDistributed)
     before = [dict(vars(owner)) for owner in owners]
-    with pytest.raises(ZeroDivisionError), trace._stand_ins(Trace(), "auto", CARRIERS, False):
+    with pytest.raises(ZeroDivisionError), trace.stand_ins(Trace(), "auto", CARRIERS, False):
         raise ZeroDivisionError
     for owner, attributes in zip(owners, before, strict=True):
         for name, value in attributes.items():

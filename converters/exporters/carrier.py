@@ -92,7 +92,8 @@ def _narrow_tokens(graph: Graph) -> None:
 
 
 def _stays_whole(graph: Graph, operator: Any) -> bool:
-    return graph.code(operator) != _Op.CAST or graph.tensor(operator.outputs[0]).type != schema.TensorType.FLOAT32
+    is_cast = graph.code(operator) == _Op.CAST
+    return not (is_cast and bool(graph.tensor(operator.outputs[0]).type == schema.TensorType.FLOAT32))
 
 
 def _casts_to_int32(graph: Graph, operator: Any) -> bool:

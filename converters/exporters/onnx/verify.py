@@ -5,9 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +21,7 @@ from edgelstm.converters.lowering.signature import Signature
 from edgelstm.converters.parity import compare
 from edgelstm.converters.policies import float32_computation
 from edgelstm.converters.reference import expected_outputs
+from edgelstm.converters.scripts import run_script
 from edgelstm.converters.verification import MAX_CALLS, VerificationReport, consecutive, finite_only
 from edgelstm.errors import ModelRunError
 
@@ -136,32 +134,12 @@ def run_onnx(
             np.savez(places[-1]["inputs"], *arrays)
         plan = Path(folder) / "plan.json"
         write_temporary(plan, json.dumps({"model": str(file.resolve()), "runtime": runtime, "runs": places}).encode())
-        version = _run_worker(file, plan, runtime, timeout_s)
+        version = str(run_script(WORKER, plan, file=file, runtime=runtime, timeout_s=timeout_s)["version"])
         answers = []
         for place in places:
             with np.load(place["outputs"]) as archive:
                 answers.append([archive[f"arr_{position}"] for position in range(len(archive.files))])
         return answers, version
-
-
-def _run_worker(file: Path, plan: Path, runtime: str, timeout_s: float) -> str:
-    command = [sys.executable, "-P", "-B", str(WORKER), str(plan)]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False, cwd=plan.parent
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ModelRunError(
-            f"{file}: {runtime} was stopped after {timeout_s:g} s. Give it fewer calls or more time."
-        ) from error
-    if done.returncode == 0:
-        return str(json.loads(done.stdout.splitlines()[-1])["version"])
-    if done.returncode < 0:
-        known = -done.returncode in set(signal.Signals)
-        name = signal.Signals(-done.returncode).name if known else f"signal {-done.returncode}"
-        raise ModelRunError(f"{file}: {runtime} crashed ({name}). Please report the model.")
-    lines = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    raise ModelRunError(f"{file}: {runtime} failed: {lines[-1][:300] if lines else 'it gave no reason'}")
 
 
 def _batch(signature: Signature) -> int:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +19,7 @@ from edgelstm.converters.graph import Array
 from edgelstm.converters.lowering.signature import Signature
 from edgelstm.converters.parity import compare
 from edgelstm.converters.reference import expected_outputs
+from edgelstm.converters.scripts import run_script
 from edgelstm.converters.verification import MAX_CALLS, VerificationReport, consecutive, finite_only
 from edgelstm.errors import CalibrationError, ModelRunError
 from edgelstm.runtime.arrays import save_arrays
@@ -109,32 +107,12 @@ def serve_calls(
             save_arrays(Path(places[-1]["inputs"]), arrays)
         plan = {"model": str(folder.absolute()), "signature": SIGNATURE, "runs": places}
         write_temporary(Path(scratch) / "plan.json", json.dumps(plan).encode())
-        version = _run_worker(folder, Path(scratch) / "plan.json", timeout_s)
+        told = run_script(WORKER, Path(scratch) / "plan.json", file=folder, runtime="TensorFlow", timeout_s=timeout_s)
         answers = []
         for place in places:
             with np.load(place["outputs"]) as archive:
                 answers.append({name: archive[name] for name in archive.files})
-        return answers, version
-
-
-def _run_worker(folder: Path, plan: Path, timeout_s: float) -> str:
-    command = [sys.executable, "-P", "-B", str(WORKER), str(plan)]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False, cwd=plan.parent
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ModelRunError(
-            f"{folder}: TensorFlow was stopped after {timeout_s:g} s. Give it more time with --timeout."
-        ) from error
-    if done.returncode == 0:
-        return str(json.loads(done.stdout.splitlines()[-1])["version"])
-    if done.returncode < 0:
-        known = -done.returncode in set(signal.Signals)
-        name = signal.Signals(-done.returncode).name if known else f"signal {-done.returncode}"
-        raise ModelRunError(f"{folder}: TensorFlow crashed ({name}) while it served the model. Please report it.")
-    lines = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    raise ModelRunError(f"{folder}: TensorFlow cannot serve it: {lines[-1][:300] if lines else 'it gave no reason'}")
+        return answers, str(told["version"])
 
 
 def _free_axes(

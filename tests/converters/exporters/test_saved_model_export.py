@@ -16,7 +16,7 @@ from keras import layers, ops
 from edgelstm.converters.calibration import generate_data
 from edgelstm.converters.exporters.saved_model import Served, export_saved_model, verify, verify_saved_model
 from edgelstm.converters.lowering.signature import model_signature
-from edgelstm.errors import LoweringError, OutputError
+from edgelstm.errors import LoweringError, ModelRunError, OutputError
 from tests.converters.tiny import (
     FEATURES,
     TIME,
@@ -344,16 +344,16 @@ class TestVerification:
 
     def test_a_broken_folder_is_a_sentence(self, tmp_path):
         (tmp_path / "served").mkdir()
-        with pytest.raises(verify.ModelRunError, match=r"served: TensorFlow cannot serve it: .*saved_model"):
+        with pytest.raises(ModelRunError, match=r"served: TensorFlow failed: .*saved_model"):
             verify.serve_calls(tmp_path / "served", [{"x": floats(1, 1)}])
 
     def test_a_run_that_takes_too_long_is_stopped(self, tmp_path):
-        with pytest.raises(verify.ModelRunError, match=r"was stopped after 0\.01 s\. Give it more time with --timeout"):
+        with pytest.raises(ModelRunError, match=r"was stopped after 0\.01 s\. Give it .*more time with --timeout"):
             verify.serve_calls(tmp_path, [{"x": floats(1, 1)}], timeout_s=0.01)
 
     def test_a_crash_is_a_sentence(self, tmp_path, monkeypatch):
         worker = tmp_path / "worker.py"
         worker.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
         monkeypatch.setattr(verify, "WORKER", worker)
-        with pytest.raises(verify.ModelRunError, match=r"TensorFlow crashed \(SIGSEGV\)"):
+        with pytest.raises(ModelRunError, match=r"TensorFlow crashed \(SIGSEGV\)"):
             verify.serve_calls(tmp_path, [{"x": floats(1, 1)}])

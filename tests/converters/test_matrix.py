@@ -5,6 +5,7 @@ A file is run in a process of its own on five different calls and then the first
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.converters.forms import BY_NAME, FORMS, Array, Form, call_model, inpu
 
 pytestmark = [
     pytest.mark.matrix,
+    pytest.mark.usefixtures("converter_in_this_process"),
     # Keras copies its variables in a way that numpy 2 complains about when it saves them.
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
 ]
@@ -60,6 +62,7 @@ class Conversions:
         self.folder = folder
         self.models: dict[str, keras.Model] = {}
         self.done: dict[tuple[str, str], Artifact | EdgeLSTMError] = {}
+        self.answers: dict[str, list[Any]] = {}
 
     def model(self, form: Form) -> keras.Model:
         if form.name not in self.models:
@@ -77,6 +80,18 @@ class Conversions:
         if isinstance(result, EdgeLSTMError):
             raise result
         return result
+
+    def keras_answers(self, form: Form, names: list[str]) -> dict[str, Array]:
+        """Returns the model's outputs for `calls_for`, by the file's output names, the calls along the first axis."""
+        if form.name not in self.answers:
+            model = self.model(form)
+            inputs = calls_for(form, model)
+            different = [call_model(form, model, [array[call] for array in inputs]) for call in range(CALLS)]
+            self.answers[form.name] = [*different, different[0]]
+        calls = self.answers[form.name]
+        if isinstance(calls[0], dict):
+            return {name: np.stack([call[name] for call in calls]) for name in calls[0]}
+        return {name: np.stack(values) for name, values in zip(names, zip(*calls, strict=True), strict=True)}
 
     def convert(self, form: Form, precision: str, path: Path) -> Artifact:
         calibration = calibration_for(form, self.model(form)) if precision == "int8" else None
@@ -125,18 +140,14 @@ def calls_for(form: Form, model: keras.Model) -> list[Array]:
     return [np.concatenate([array, array[:1]]) for array in arrays]
 
 
-def keras_answers(form: Form, model: keras.Model, inputs: list[Array], artifact: Artifact) -> dict[str, Array]:
-    """Returns the model's outputs by the file's output names, the calls along the first axis."""
-    calls = [call_model(form, model, [array[call] for array in inputs]) for call in range(len(inputs[0]))]
-    if isinstance(calls[0], dict):
-        return {name: np.stack([call[name] for call in calls]) for name in calls[0]}
-    names = [output["name"] for output in artifact.card["outputs"]]
-    return {name: np.stack(values) for name, values in zip(names, zip(*calls, strict=True), strict=True)}
+@functools.cache
+def installed() -> set[str]:
+    return {each.name for each in available()}
 
 
 def file_answers(artifact: Artifact, inputs: dict[str, Array], runtime: str, folder: Path) -> dict[str, Array]:
     """Runs the calls one after the other, without a reset, in a process of its own."""
-    if runtime not in {each.name for each in available()}:
+    if runtime not in installed():
         pytest.skip(f"{runtime} is not installed, and EDGELSTM_RUNTIMES names no Python that has it")
     np.savez(folder / "inputs.npz", **inputs)
     plan: dict[str, Any] = {
@@ -158,7 +169,7 @@ def answers(
     """Returns (the file's, Keras') answers by output name."""
     model = conversions.model(form)
     inputs = calls_for(form, model)
-    right = keras_answers(form, model, inputs, artifact)
+    right = conversions.keras_answers(form, [output["name"] for output in artifact.card["outputs"]])
     found = file_answers(artifact, feeds(form, artifact, inputs), runtime, folder)
     assert set(found) == set(right)
     for name, array in found.items():

@@ -39,6 +39,7 @@ from tests.converters.test_matrix import calibration_for, calls_for, cases, chec
 
 pytestmark = [
     pytest.mark.matrix,
+    pytest.mark.usefixtures("converter_in_this_process"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
 ]
 

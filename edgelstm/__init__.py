@@ -1,4 +1,4 @@
-"""Keras LSTMs on devices: converted, verified, inspected and timed.
+"""Keras LSTMs on devices: trained, converted, verified, inspected and timed.
 
 The names below are fetched from their modules when they are first used, so that `import edgelstm` stays light: it
 brings neither TensorFlow nor a TFLite runtime.
@@ -16,19 +16,34 @@ if TYPE_CHECKING:
     from edgelstm.runtime.inspection import inspect
     from edgelstm.runtime.model import load
     from edgelstm.targets.cpu import bench
+    from edgelstm.training.evaluation import evaluate
+    from edgelstm.training.runs import train
     from edgelstm.verifying import verify
 
     __version__: str
 
-__all__ = ["Artifact", "EdgeLSTMError", "__version__", "bench", "convert", "inspect", "load", "verify"]
+__all__ = [
+    "Artifact",
+    "EdgeLSTMError",
+    "__version__",
+    "bench",
+    "convert",
+    "evaluate",
+    "inspect",
+    "load",
+    "train",
+    "verify",
+]
 
 _HOMES = {
     "Artifact": "edgelstm.artifact",
     "EdgeLSTMError": "edgelstm.errors",
     "bench": "edgelstm.targets.cpu",
     "convert": "edgelstm.conversion",
+    "evaluate": "edgelstm.training.evaluation",
     "inspect": "edgelstm.runtime.inspection",
     "load": "edgelstm.runtime.model",
+    "train": "edgelstm.training.runs",
     "verify": "edgelstm.verifying",
 }
 

@@ -25,14 +25,18 @@ import numpy.typing as npt
 
 import edgelstm
 from edgelstm.cli import output as terminal
-from edgelstm.errors import OutputError, VerificationError
+from edgelstm.errors import VerificationError
 from edgelstm.runtime.calls import run_calls
+from edgelstm.training.folders import make_folder, write_complete, write_json
 
 if TYPE_CHECKING:
     import keras
 
     from edgelstm.artifact import Artifact
-    from edgelstm.tasks.base import Data, Progress, Setting, Task
+    from edgelstm.tasks.base import Data, Inputs, Setup, Task
+    from edgelstm.tasks.settings import Setting
+
+Report = Callable[[str], None]
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 NUM_CALIBRATION_REVIEWS = 200
@@ -44,7 +48,7 @@ def run_demo(
     output: str | Path,
     *,
     json_output: bool = False,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     seed: int = 0,
     settings: Mapping[str, Setting] | None = None,
     plan: str = "full",
@@ -67,12 +71,12 @@ def run_demo(
             or remembers earlier calls.
         ValueError: If a setting or the plan is unknown.
     """
-    folder = _make_folder(Path(output))
+    folder = Path(output)
+    make_folder(folder)
     with terminal.working() as terminal_progress:
         result = _measure(folder, progress or terminal_progress or _ignore, seed, dict(settings or {}), plan)
-    text = json.dumps(result, indent=2, allow_nan=False)
-    _write_complete(folder / "demo.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
-    print(text if json_output else demo_table(result))
+    write_json(folder / "demo.json", result)
+    print(json.dumps(result, indent=2, ensure_ascii=False) if json_output else demo_table(result))
     return 0
 
 
@@ -110,21 +114,22 @@ def demo_table(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"  {path}" for path in result["files"])])
 
 
-def _measure(folder: Path, progress: Progress, seed: int, settings: dict[str, Setting], plan: str) -> dict[str, Any]:
+def _measure(folder: Path, progress: Report, seed: int, settings: dict[str, Setting], plan: str) -> dict[str, Any]:
     """Does the work; returns the content of demo.json."""
     from edgelstm.tasks import load_task
 
     start = time.perf_counter()
     task = load_task("text")
     progress("writing reviews")
-    data = task.data(seed, **settings)
+    setup = task.setup(seed=seed, settings=settings)
+    data = task.data(setup)
     training_start = time.perf_counter()
-    model = task.train(data, seed, lambda line: progress(f"training, {line}"), **settings)
+    model = _train(task, setup, data, lambda line: progress(f"training, {line}"))
     training_seconds = time.perf_counter() - training_start
 
     model_path, vocabulary_path = folder / "model.keras", folder / "vocabulary.txt"
-    _write_complete(model_path, _without_optimizer(model).save)
-    data.extra["vocabulary"].save(vocabulary_path)
+    write_complete(model_path, model.save)
+    data.files[vocabulary_path.name].save(vocabulary_path)
     progress("timing Keras")
     keras_result = _measure_keras(model, model_path, task, data)
     artifacts = []
@@ -134,16 +139,16 @@ def _measure(folder: Path, progress: Progress, seed: int, settings: dict[str, Se
             model_path,
             folder / f"{task.name}-{precision}.tflite",
             quantize=precision,
-            calibration=data.x_train[:NUM_CALIBRATION_REVIEWS],
+            calibration=data.train.take(slice(NUM_CALIBRATION_REVIEWS)).x,
         )
         progress(f"measuring {precision}")
         artifacts.append({"precision": precision, **_measure_artifact(artifact, task, data, plan)})
     return {
         "task": task.name,
         "seed": seed,
-        "settings": task.resolve(settings),
+        "settings": setup.settings,
         "machine": _machine(),
-        "data": {f"num_{split}": len(labels) for split, labels in _labels(data).items()},
+        "data": {f"num_{name}": len(split) for name, split in data.splits.items()},
         "training": {"seconds": training_seconds},
         "keras": keras_result,
         "artifacts": artifacts,
@@ -156,26 +161,38 @@ def _measure(folder: Path, progress: Progress, seed: int, settings: dict[str, Se
     }
 
 
+def _train(task: Task, setup: Setup, data: Data, progress: Report) -> keras.Model:
+    from edgelstm.training.fitting import fit
+    from edgelstm.training.runs import build_model, without_optimizer
+
+    model = build_model(task, setup, data)
+    fit(model, task, data, setup, report=progress)
+    return without_optimizer(model)
+
+
 def _measure_keras(model: keras.Model, model_path: Path, task: Task, data: Data) -> dict[str, Any]:
     import tensorflow as tf
 
+    from edgelstm.training.feeding import keras_predict
+
+    (x_test,) = data.test.x.values()
     compiled = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
     return {
         "path": str(model_path),
         "size_bytes": model_path.stat().st_size,
-        "accuracy": task.evaluate(lambda x: model.predict(x, verbose=0), data),
+        "accuracy": task.evaluate(keras_predict(model), data)["accuracy"],
         "latency": {
-            "predict": _time_calls(lambda x: model.predict(x, verbose=0), data.x_test),
+            "predict": _time_calls(lambda x: model.predict(x, verbose=0), x_test),
             # .numpy() waits for the answer, which an asynchronous device would otherwise still be working on.
-            "tf_function": _time_calls(lambda x: compiled(tf.constant(x)).numpy(), data.x_test),
+            "tf_function": _time_calls(lambda x: compiled(tf.constant(x)).numpy(), x_test),
         },
     }
 
 
 def _measure_artifact(artifact: Artifact, task: Task, data: Data, plan: str) -> dict[str, Any]:
     loaded = edgelstm.load(artifact.path)
-    accuracy = task.evaluate(lambda x: _only_output(loaded.predict(x)), data)
-    accuracy_without_reset = task.evaluate(lambda x: _predict_without_reset(artifact.path, x), data)
+    accuracy = task.evaluate(lambda x: _only_output(loaded.predict(x)), data)["accuracy"]
+    accuracy_without_reset = task.evaluate(lambda x: _predict_without_reset(artifact.path, x), data)["accuracy"]
     if accuracy_without_reset != accuracy:
         raise VerificationError(
             f"{artifact.path} remembers earlier calls: its accuracy is {accuracy:.4f} with a reset before each call, "
@@ -197,15 +214,16 @@ def _measure_artifact(artifact: Artifact, task: Task, data: Data, plan: str) -> 
     }
 
 
-def _predict_without_reset(path: Path, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _predict_without_reset(path: Path, x: Inputs) -> npt.NDArray[Any]:
     """Answers like `edgelstm.load(path).predict`, with calls that follow each other without any reset.
 
     Args:
         path: A file with one input and one output, of batch 1.
-        x: Examples, shape (n, ...).
+        x: Examples, shape (n, ...), by the name of the one input.
     """
     (info,) = edgelstm.load(path).inputs
-    answers, _ = run_calls(path, {info.name: x[:, np.newaxis]}, timeout_s=600)
+    (examples,) = x.values()
+    answers, _ = run_calls(path, {info.name: examples[:, np.newaxis]}, timeout_s=600)
     return _only_output(answers)[:, 0]
 
 
@@ -241,17 +259,6 @@ def _time_calls(
     return {"p50_us": float(p50_us), "p99_us": float(p99_us), "num_calls": NUM_TIMED_CALLS}
 
 
-def _without_optimizer(model: keras.Model) -> keras.Model:
-    """Returns the same layers without what only a continued training needs, which would triple the file."""
-    import keras
-
-    return keras.Model(model.inputs, model.outputs, name=model.name)
-
-
-def _labels(data: Data) -> dict[str, npt.NDArray[Any]]:
-    return {"train": data.y_train, "validation": data.y_validation, "test": data.y_test}
-
-
 def _machine() -> dict[str, Any]:
     from importlib.metadata import version
 
@@ -262,26 +269,6 @@ def _machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("edgelstm", "keras", "numpy", "tensorflow")},
     }
-
-
-def _make_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot write to the folder {folder}: {error.strerror or error}.") from error
-    return folder
-
-
-def _write_complete(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a file beside the path, then gives it its name: the file appears complete or not at all."""
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _ignore(line: str) -> None:

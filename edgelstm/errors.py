@@ -3,6 +3,8 @@
     EdgeLSTMError
     +-- MissingExtraError     an optional dependency is not installed
     +-- LoadError             a model file cannot be read or is not safe to read
+    +-- DataError             data to train with cannot be read, or nothing can be learnt from it
+    +-- SettingError          a task, variant or setting is unknown, or a value is impossible; also a ValueError
     +-- LoweringError         a layer cannot be expressed in the requested form or precision
     +-- CalibrationError      data given for calibration or verification does not fit the model
     +-- ConversionError       the native converter refused the model, crashed or ran too long
@@ -26,6 +28,14 @@ class MissingExtraError(EdgeLSTMError, ImportError):
 
 class LoadError(EdgeLSTMError):
     """A model file cannot be read, or reading it would run code."""
+
+
+class DataError(EdgeLSTMError):
+    """Data to train with cannot be read, or nothing can be learnt from it."""
+
+
+class SettingError(EdgeLSTMError, ValueError):
+    """A task, a variant or a setting is unknown, or its value is impossible: what was asked for must be changed."""
 
 
 class LoweringError(EdgeLSTMError):

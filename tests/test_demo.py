@@ -13,8 +13,9 @@ from edgelstm import demo
 from edgelstm.errors import OutputError, VerificationError
 from edgelstm.targets.statistics import summarize
 from edgelstm.tasks import load_task
-from edgelstm.tasks.base import Data
-from edgelstm.tasks.vocabulary import Vocabulary
+from edgelstm.tasks.base import Data, Split
+from edgelstm.tasks.objectives import BinaryClassification
+from edgelstm.tasks.texts.vocabulary import Vocabulary
 
 TINY = {"num_train": 400, "num_validation": 20, "num_test": 40, "length": 24, "embedding": 8, "units": 8, "epochs": 5}
 
@@ -99,19 +100,21 @@ class FakeTextTask:
     def __init__(self):
         self.labels = np.array([0, 1, 0, 1], np.int32)
 
-    def data(self, seed, **settings):
-        x = np.arange(8, dtype=np.int32).reshape(4, 2)
+    def setup(self, seed, settings):
+        return SimpleNamespace(seed=seed, settings={"units": 64, **settings})
+
+    def data(self, setup):
+        split = Split({"ids": np.arange(8, dtype=np.int32).reshape(4, 2)}, self.labels)
         vocabulary = Vocabulary.from_texts(["good"], 4)
-        return Data(x, self.labels, x, self.labels, x, self.labels, {"vocabulary": vocabulary})
+        return Data(split, split, split, files={"vocabulary.txt": vocabulary})
 
-    def train(self, data, seed, progress, **settings):
-        progress("epoch 1/1")
-        return "model"
+    def evaluate(self, predict, data):
+        return BinaryClassification().score(predict(data.test.x), data.test.y)
 
-    def resolve(self, settings):
-        return {"units": 64, **settings}
 
-    evaluate = load_task("text").evaluate
+def fake_train(task, setup, data, progress):
+    progress("epoch 1/1")
+    return SimpleNamespace(save=lambda path: path.write_bytes(b"k"))
 
 
 @pytest.fixture
@@ -138,7 +141,7 @@ def fakes(monkeypatch):
     monkeypatch.setattr(edgelstm, "load", lambda path: SimpleNamespace(predict=lambda x: answers.loaded))
     monkeypatch.setattr(edgelstm, "bench", lambda path, plan: measurement)
     monkeypatch.setattr(demo, "_predict_without_reset", lambda path, x: answers.without_reset)
-    monkeypatch.setattr(demo, "_without_optimizer", lambda _: SimpleNamespace(save=lambda path: path.write_bytes(b"k")))
+    monkeypatch.setattr(demo, "_train", fake_train)
     latency = {"predict": {"p50_us": 1.0, "p99_us": 2.0}, "tf_function": {"p50_us": 1.0, "p99_us": 2.0}}
     keras_result = {"size_bytes": 1, "accuracy": 1.0, "latency": latency}
     monkeypatch.setattr(demo, "_measure_keras", lambda *_: keras_result)
@@ -152,7 +155,7 @@ def test_every_precision_is_converted_from_the_saved_model_with_training_data(fa
     for model, path, options in fakes.calls:
         assert model == folder / "model.keras"
         assert path == folder / f"text-{options['quantize']}.tflite"
-        np.testing.assert_array_equal(options["calibration"], np.arange(8).reshape(4, 2))
+        np.testing.assert_array_equal(options["calibration"]["ids"], np.arange(8).reshape(4, 2))
 
 
 def test_demo_json_holds_what_was_measured_and_the_files_that_exist(fakes, tmp_path):
@@ -220,27 +223,28 @@ def test_the_printed_numbers_are_those_of_the_files(tmp_path, capfd):
     printed = capfd.readouterr().out
     rows = {line.split("  ")[0]: line.split() for line in printed.splitlines()[4:10]}
     task = load_task("text")
-    data = task.data(0, **settings)
-    assert Vocabulary.load(tmp_path / "vocabulary.txt").words == data.extra["vocabulary"].words
+    data = task.data(task.setup(settings=settings))
+    assert Vocabulary.load(tmp_path / "vocabulary.txt").words == data.files["vocabulary.txt"].words
 
     model = keras.saving.load_model(tmp_path / "model.keras")
-    expected = model.predict(data.x_test, verbose=0)
+    x_test, y_test = data.test.x["ids"], data.test.y
+    expected = model.predict(x_test, verbose=0)
     assert expected.std() > 0.05, "answers that hardly differ could not show a mistake"
     keras_row = rows["Keras predict()"]
     assert float(keras_row[2]) == pytest.approx((tmp_path / "model.keras").stat().st_size / 1024, abs=0.05)
-    assert float(keras_row[3]) == pytest.approx(100 * ((expected[:, 0] > 0.5) == data.y_test).mean(), abs=0.005)
+    assert float(keras_row[3]) == pytest.approx(100 * ((expected[:, 0] > 0.5) == y_test).mean(), abs=0.005)
     for precision in demo.PRECISIONS:
         path = tmp_path / f"text-{precision}.tflite"
         interpreter = Interpreter(str(path))
         interpreter.allocate_tensors()
         answers = []
-        for ids in data.x_test:
+        for ids in x_test:
             interpreter.set_tensor(interpreter.get_input_details()[0]["index"], ids[np.newaxis])
             interpreter.invoke()
             answers.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
         size, accuracy, difference, p50, p99 = map(float, rows[precision][1:])
         assert size == pytest.approx(path.stat().st_size / 1024, abs=0.05)
-        assert accuracy == pytest.approx(100 * ((np.array(answers)[:, 0] > 0.5) == data.y_test).mean(), abs=0.005)
+        assert accuracy == pytest.approx(100 * ((np.array(answers)[:, 0] > 0.5) == y_test).mean(), abs=0.005)
         assert difference < 0.02
         assert np.abs(np.array(answers) - expected).max() < 0.02
         assert 0 < p50 <= p99 < 1000

@@ -18,6 +18,7 @@ from edgelstm.cli.demo import demo
 from edgelstm.cli.group import CommandGroup, show_version
 from edgelstm.cli.inspect import inspect
 from edgelstm.cli.output import print_error
+from edgelstm.cli.train import evaluate, tasks, train
 from edgelstm.cli.verify import verify
 from edgelstm.errors import EdgeLSTMError
 
@@ -43,11 +44,11 @@ class Settings:
 @click.option("--traceback", is_flag=True, help="Show where in the program an error came from.")
 @click.pass_obj
 def edgelstm(settings: Settings, traceback: bool) -> None:
-    """Keras LSTMs on devices: converted, verified, inspected and timed."""
+    """Keras LSTMs on devices: trained, converted, verified, inspected and timed."""
     settings.traceback = traceback
 
 
-for command in (convert, verify, inspect, bench, demo):
+for command in (tasks, train, evaluate, convert, verify, inspect, bench, demo):
     edgelstm.add_command(command)
 
 
@@ -67,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = edgelstm.main(
             None if argv is None else list(argv), prog_name="edgelstm", standalone_mode=False, obj=settings
         )
-    except (click.Abort, KeyboardInterrupt):
-        print_error("interrupted.")
+    except (click.Abort, KeyboardInterrupt) as error:
+        print_error(str(error.__cause__ or error) or "interrupted.")  # click aborts because of what was raised
         return INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)

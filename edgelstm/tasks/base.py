@@ -1,48 +1,151 @@
-"""The contract of a training task: its data, its model, its training and its score.
+"""The contract of a training task: its data, its variants, its score.
 
-A task is an object without state: everything that can be chosen is a setting with a default, listed in
-`Task.defaults`, and every method takes the same settings by name. Keras is imported when a model is built, not before.
+A task is an object without state. Everything that can be chosen for a training stands in one `Setup`, which every
+method takes; what is not chosen comes from the task's defaults. Keras is imported when a model is built, not before.
 """
 
 from __future__ import annotations
 
 import abc
+import builtins
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from edgelstm.converters.loading.keras_import import import_keras
+from edgelstm.errors import DataError, SettingError
+from edgelstm.tasks.settings import Setting, Settings, resolve
 
 if TYPE_CHECKING:
     import keras
 
-Setting = int | float
-Settings = dict[str, Setting]
+    from edgelstm.tasks.objectives import Objective
+    from edgelstm.tasks.spaces import Range
+
+OFFLINE = "offline"
+"""The source of data that every task has: it needs no network and no files."""
+
 Array = npt.NDArray[Any]
-Predict = Callable[[Array], npt.ArrayLike]
-Progress = Callable[[str], None]
+Inputs = dict[str, Array]
+Predict = Callable[[Inputs], npt.ArrayLike]
+
+
+class Saveable(Protocol):
+    """Something that an app needs beside the model: a vocabulary, a scaler."""
+
+    def save(self, path: Path) -> None:
+        """Writes it to a file, complete or not at all. Raises OutputError."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Examples.
+
+    Attributes:
+        x: Inputs by the names of the model's inputs, each of shape (n, ...).
+        y: What is to be answered, shape (n, ...); its meaning is the objective's.
+    """
+
+    x: Inputs
+    y: Array
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, indices: Any) -> Split:
+        """Returns some of the examples: numbers, a mask or a slice."""
+        return Split({name: array[indices] for name, array in self.x.items()}, self.y[indices])
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The three splits of a task.
+    """What a task learns from and is judged by.
 
     Attributes:
-        x_train, x_validation, x_test: Model inputs, the first axis counts the examples.
-        y_train, y_validation, y_test: Class numbers, int32, shape (examples,).
-        extra: What belongs to the data and an app needs or a report shows: vocabulary, label names, texts.
+        train, validation, test: The splits. Nothing that is fitted to data has seen the last two.
+        labels: Names of the classes by number; empty where the answer is no class.
+        files: What an app needs beside the model, by file name.
+        notes: Sentences that the user should know: what was left out, what stands in for what.
+        extra: What else belongs to the data, for reports and baselines.
     """
 
-    x_train: Array
-    y_train: Array
-    x_validation: Array
-    y_validation: Array
-    x_test: Array
-    y_test: Array
-    extra: Mapping[str, Any]
+    train: Split
+    validation: Split
+    test: Split
+    labels: tuple[str, ...] = ()
+    files: Mapping[str, Saveable] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One architecture of a task.
+
+    Attributes:
+        title: What it is, half a line.
+        settings: Defaults that differ from the task's.
+    """
+
+    title: str
+    settings: Mapping[str, Setting] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where data comes from: a source that the task knows by name, or a file or folder of the user's.
+
+    Attributes:
+        name: The name; empty for a path.
+        path: The file or folder; None for a name.
+    """
+
+    name: str = OFFLINE
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        return self.name or str(self.path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """Everything that was chosen for one training.
+
+    Attributes:
+        variant: Name of the variant.
+        source: Where the data comes from.
+        seed: Seed of everything random.
+        settings: All settings of the task and of the training, each with its value.
+    """
+
+    variant: builtins.str
+    source: Source
+    seed: builtins.int
+    settings: Settings
+
+    def int(self, name: builtins.str) -> builtins.int:
+        """Returns a setting that is a whole number."""
+        return builtins.int(self.settings[name])
+
+    def float(self, name: builtins.str) -> builtins.float:
+        """Returns a setting that is a number."""
+        return builtins.float(self.settings[name])
+
+    def on(self, name: builtins.str) -> bool:
+        """Returns a setting that is on or off."""
+        return bool(self.settings[name])
+
+    def str(self, name: builtins.str) -> builtins.str:
+        """Returns a setting that is a word."""
+        return builtins.str(self.settings[name])
 
 
 class Task(abc.ABC):
@@ -50,106 +153,110 @@ class Task(abc.ABC):
 
     Attributes:
         name: Its name in the table of tasks.
-        defaults: Every setting with its default: of the data, of the model, and of the training.
+        title: What it is, one line.
+        objective: What is learnt and how it is scored.
+        variants: Its architectures by name, the default one first.
+        sources: Where its data can come from by name, one line each, `OFFLINE` first.
+        reads: What a file or folder of the user's must be; empty if it takes none.
+        defaults: Every setting of its data and models with its default.
+        training: Defaults of the training that differ from `settings.TRAINING`.
+        space: Where the search for good settings looks.
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]
+    objective: ClassVar[Objective]
+    variants: ClassVar[Mapping[str, Variant]]
+    sources: ClassVar[Mapping[str, str]]
+    reads: ClassVar[str] = ""
     defaults: ClassVar[Mapping[str, Setting]]
+    training: ClassVar[Mapping[str, Setting]] = {}
+    space: ClassVar[Mapping[str, Range]] = {}
 
-    @abc.abstractmethod
-    def data(self, seed: int = 0, **settings: Setting) -> Data:
-        """Makes or loads the data; the same seed and settings give the same arrays."""
-
-    @abc.abstractmethod
-    def build(self, **settings: Setting) -> keras.Model:
-        """Builds the compiled, untrained model."""
-
-    def train(self, data: Data, seed: int = 0, progress: Progress | None = None, **settings: Setting) -> keras.Model:
-        """Trains a model and keeps the weights of the epoch with the lowest validation loss.
-
-        Sets Keras's global random seed, from which weights, dropout and the order of the examples follow.
+    def setup(
+        self,
+        variant: str | None = None,
+        source: str | Path | None = None,
+        seed: int = 0,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Setup:
+        """Fills up what was chosen with the defaults.
 
         Args:
-            data: What `data` returned for the same settings.
-            seed: Seed of everything random in the training.
-            progress: Called with one line after each epoch.
-            **settings: As for `build`, with `epochs`, `batch_size` and `patience` (epochs without improvement).
+            variant: Name of a variant; the first one if None.
+            source: Name of a source, or the path of a file or folder; offline data if None.
+            seed: Seed of everything random.
+            settings: Settings that differ from the defaults; text is read as the type of the default.
 
         Raises:
-            ValueError: If a setting is unknown.
+            SettingError: If the variant or a setting is unknown, or a value is not of the setting's type.
+            DataError: If the source is neither known nor there.
         """
-        chosen = self.resolve(settings)
-        keras = import_keras()
-        keras.utils.set_random_seed(seed)
-        model = self.build(**chosen)
-        stopping = keras.callbacks.EarlyStopping(patience=int(chosen["patience"]), restore_best_weights=True)
-        callbacks = [stopping]
-        if progress is not None:
-            callbacks.append(_epoch_reporter(progress, int(chosen["epochs"])))
-        model.fit(
-            data.x_train,
-            data.y_train,
-            validation_data=(data.x_validation, data.y_validation),
-            epochs=int(chosen["epochs"]),
-            batch_size=int(chosen["batch_size"]),
-            callbacks=callbacks,
-            verbose=0,
-        )
-        return model
+        chosen = variant or next(iter(self.variants))
+        if chosen not in self.variants:
+            raise SettingError(f"Task {self.name!r} has no variant {chosen!r}. It has {', '.join(self.variants)}.")
+        return Setup(chosen, self._source(source), seed, resolve(self, chosen, settings or {}))
 
-    def evaluate(self, predict: Predict, data: Data) -> float:
-        """Returns the accuracy on the test split of anything that answers with probabilities.
+    def data(self, setup: Setup | None = None) -> Data:
+        """Makes or loads the data; the same setup gives the same arrays.
+
+        Raises:
+            EdgeLSTMError: If it cannot be read, or nothing can be learnt from it.
+            SettingError: If a setting has an impossible value.
+        """
+        data = self.load(setup or self.setup())
+        for name, split in data.splits.items():
+            if not len(split):
+                raise DataError(f"Task {self.name!r}: the {name} split has no examples. Give it more data.")
+        return data
+
+    @abc.abstractmethod
+    def load(self, setup: Setup) -> Data:
+        """Does what `data` promises."""
+
+    @abc.abstractmethod
+    def build(self, setup: Setup, data: Data) -> keras.Model:
+        """Builds the untrained model, not compiled, with inputs named as those of the data."""
+
+    def augment(self, examples: Split, generator: np.random.Generator, setup: Setup) -> Split:
+        """Varies a batch of training examples, as the settings ask for; the same generator gives the same variation.
+
+        Examples are copied where they are changed.
+        """
+        del generator, setup
+        return examples
+
+    def evaluate(self, predict: Predict, data: Data) -> dict[str, float]:
+        """Scores anything that answers as the model does, on the test split.
 
         Args:
-            predict: Maps the test inputs to probabilities, shape (n,), (n, 1) or (n, classes).
+            predict: Maps inputs by name, each of shape (n, ...), to answers, shape (n, ...).
             data: The task's data.
+
+        Returns:
+            Figures by name, the objective's main one first.
         """
-        return accuracy(predict(data.x_test), data.y_test)
+        return self.objective.score(np.asarray(predict(data.test.x)), data.test.y)
 
-    def resolve(self, settings: Mapping[str, Setting]) -> Settings:
-        """Fills up the settings with the defaults.
+    def baselines(self, data: Data) -> dict[str, dict[str, float]]:
+        """Scores simple ways to answer on the test split, to be compared with: figures by name of the way."""
+        del data
+        return {}
 
-        Raises:
-            ValueError: If a setting is unknown.
-        """
-        unknown = sorted(set(settings) - set(self.defaults))
-        if unknown:
-            raise ValueError(
-                f"Task {self.name!r} has no setting {unknown[0]!r}. Its settings are {', '.join(self.defaults)}."
-            )
-        return {**self.defaults, **settings}
+    def illustrate(self, predict: Predict, data: Data, setup: Setup, folder: Path) -> list[Path]:
+        """Draws pictures that only this task has into a folder; returns them."""
+        del predict, data, setup, folder
+        return []
 
-
-def accuracy(probabilities: npt.ArrayLike, labels: Array) -> float:
-    """Returns the share of examples whose most probable class is the label, 0 to 1.
-
-    Args:
-        probabilities: Of the positive class, shape (n,) or (n, 1), decided at 0.5; or of each class, (n, classes).
-        labels: Class numbers, shape (n,).
-
-    Raises:
-        ValueError: If the shapes do not fit, no example is there, or a probability is not a finite number.
-    """
-    values = np.asarray(probabilities)
-    if values.ndim not in (1, 2) or len(values) != len(labels) or values.size == 0:
-        raise ValueError(
-            f"Probabilities of shape {values.shape} do not fit {len(labels)} labels: "
-            f"({len(labels)},), ({len(labels)}, 1) or ({len(labels)}, classes) is expected."
+    def _source(self, source: str | Path | None) -> Source:
+        if source is None:
+            return Source()
+        if isinstance(source, str) and source in self.sources:
+            return Source(source)
+        if Path(source).exists() and self.reads:
+            return Source("", Path(source))
+        path = f", or the path of {self.reads}" if self.reads else ""
+        there = "a source of its data" if Path(source).exists() else "a source of its data, nor is there such a path"
+        raise DataError(
+            f"Task {self.name!r}: {str(source)!r} is not {there}. It takes {', '.join(self.sources)}{path}."
         )
-    if not np.isfinite(values).all():
-        raise ValueError("The probabilities contain NaN or infinity, so no accuracy can be computed from them.")
-    if values.ndim == 2 and values.shape[1] > 1:
-        decisions = values.argmax(axis=1)
-    else:
-        decisions = values.reshape(-1) > 0.5
-    return float(np.mean(decisions == labels))
-
-
-def _epoch_reporter(progress: Progress, num_epochs: int) -> Any:
-    def report(epoch: int, logs: Mapping[str, float]) -> None:
-        progress(
-            f"epoch {epoch + 1}/{num_epochs}: loss {logs['loss']:.4f}, validation loss {logs['val_loss']:.4f}, "
-            f"validation accuracy {logs['val_accuracy']:.4f}"
-        )
-
-    return import_keras().callbacks.LambdaCallback(on_epoch_end=report)

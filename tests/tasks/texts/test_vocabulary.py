@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgelstm.errors import LoadError, OutputError
-from edgelstm.tasks.vocabulary import PADDING, SPECIAL_WORDS, START, UNKNOWN, Vocabulary, split_words
+from edgelstm.tasks.texts.vocabulary import PADDING, SPECIAL_WORDS, START, UNKNOWN, Vocabulary, split_words
 
 
 @pytest.fixture
@@ -104,6 +104,12 @@ def test_the_file_is_plain_text_and_reads_back(vocabulary, tmp_path):
     assert path.read_text(encoding="utf-8").splitlines()[:4] == ["<PAD> 0", "<START> 1", "<UNKNOWN> 2", "good 3"]
     assert Vocabulary.load(path).words == vocabulary.words
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_words_with_separators_of_lines_read_back(tmp_path):
+    words = (*SPECIAL_WORDS, "\x85", "caf\u2028e", "good")
+    Vocabulary(words).save(tmp_path / "vocabulary.txt")
+    assert Vocabulary.load(tmp_path / "vocabulary.txt").words == words
 
 
 def test_a_missing_folder_is_said_and_nothing_is_left(vocabulary, tmp_path):

@@ -161,6 +161,16 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "colour": ("red", "blue", "green", "grey", "yellow"),
 }
 
+SYNONYMS: tuple[tuple[str, ...], ...] = (
+    ("really", "truly", "quite"),
+    ("fairly", "somewhat", "rather"),
+    ("absolutely", "simply", "utterly"),
+    ("brother", "sister", "neighbour", "friend", "colleague", "teacher"),
+    ("red", "blue", "green", "grey", "yellow"),
+    ("bought", "ordered"),
+)
+"""Words that may stand for each other. No things and adjectives: others would make pairs kept for the test split."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Review:

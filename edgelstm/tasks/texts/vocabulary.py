@@ -73,9 +73,12 @@ class Vocabulary:
             LoadError: If the file cannot be read or is not a vocabulary.
         """
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            # splitlines would also split at U+0085 and its like, which occur inside of words of public vocabularies.
+            lines = Path(path).read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise LoadError(f"Cannot read the vocabulary {path}: {error}.") from error
+        if not lines[-1]:
+            lines.pop()
         words = []
         for index, line in enumerate(lines):
             word, _, number = line.partition(" ")

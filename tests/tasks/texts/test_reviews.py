@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from edgelstm.tasks.reviews import (
+from edgelstm.tasks.texts.reviews import (
     ADJECTIVES,
     NEGATED,
     NEGATIVE,
@@ -20,7 +20,7 @@ from edgelstm.tasks.reviews import (
     is_kept_back,
     write_reviews,
 )
-from edgelstm.tasks.vocabulary import split_words
+from edgelstm.tasks.texts.vocabulary import split_words
 
 
 @pytest.fixture(scope="module")

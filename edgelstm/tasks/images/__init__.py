@@ -1,0 +1,1 @@
+"""Images with classes, with questions, and as sequences."""

@@ -1,0 +1,103 @@
+"""Tags: which of ten topics is a note about, when it may be several?
+
+Offline data: `edgelstm.tasks.texts.topics`, notes of a few sentences on one to three topics, which also say what they
+are not about.
+
+A good score is 0.98: with the default settings (6,000 notes to learn from, 1,000 to be tested on) seed 0 reached a
+micro-averaged f1 of 0.988 and every tag right in 96.0 % of the notes, in float32 and in int8. A logistic regression on
+the counts of words, which cannot tell what is denied, reaches 0.620 and 23.9 %.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from edgelstm.converters.loading.keras_import import import_keras
+from edgelstm.tasks.base import OFFLINE, Data, Setup, Split, Task, Variant
+from edgelstm.tasks.objectives import MultiLabel
+from edgelstm.tasks.settings import Setting
+from edgelstm.tasks.spaces import DROPOUT, LEARNING_RATE, UNITS, Range
+from edgelstm.tasks.texts.encoding import IDS, OWN_LENGTH, TEXT_SETTINGS, Sizes, augment_texts, bag_of_words, encode
+from edgelstm.tasks.texts.loading import load_tags, write_splits
+from edgelstm.tasks.texts.models import BODIES
+from edgelstm.tasks.texts.topics import SYNONYMS, TOPICS, write_tagged_notes
+
+if TYPE_CHECKING:
+    import keras
+
+OWN_VOCABULARY_SIZE = 5000
+
+
+class TagsTask(Task):
+    """Any number of topics."""
+
+    name = "tags"
+    title = "tags of texts, any number of them"
+    objective = MultiLabel()
+    variants: ClassVar[dict[str, Variant]] = {"lstm": Variant("embedding 128, LSTM 128 with dropout 0.2")}
+    sources: ClassVar[dict[str, str]] = {OFFLINE: "short notes on one to three of ten topics written from a seed"}
+    reads = "a CSV file with texts and labels, those of a text in one cell with a separator between them"
+    defaults: ClassVar[dict[str, Setting]] = {
+        "num_train": 6000,
+        "num_validation": 600,
+        "num_test": 1000,
+        **TEXT_SETTINGS,
+        "label_column": "labels",
+        "label_separator": "|",
+        "embedding": 128,
+        "units": 128,
+        "dropout": 0.2,
+        "recurrent_dropout": 0.0,
+    }
+    training: ClassVar[dict[str, Setting]] = {"epochs": 15, "patience": 3, "learning_rate": 0.003}
+    space: ClassVar[dict[str, Range]] = {"units": UNITS, "dropout": DROPOUT, "learning_rate": LEARNING_RATE}
+
+    def load(self, setup: Setup) -> Data:
+        """Writes or reads the texts and encodes them.
+
+        Returns:
+            Input "ids": int32, shape (n, length); y: 1 for each tag of a text, else 0, shape (n, tags). In `extra`:
+            "texts" (by split).
+
+        Raises:
+            DataError: If texts cannot be read, or have less than two tags among them.
+            SettingError: If a setting is impossible.
+        """
+        if setup.source.path is not None:
+            return load_tags(setup, _sizes(setup))
+        notes = write_splits(write_tagged_notes, setup, at_least=len(TOPICS))
+        labels = tuple(TOPICS)
+        return encode(
+            {split: [note.text for note in some] for split, some in notes.items()},
+            {
+                split: np.array([[label in note.topics for label in labels] for note in some], np.int32)
+                for split, some in notes.items()
+            },
+            setup,
+            _sizes(setup),
+            SYNONYMS,
+            labels=labels,
+        )
+
+    def build(self, setup: Setup, data: Data) -> keras.Model:
+        """Builds the model: ids, int32, shape (batch, length) -> probability of each tag, shape (batch, tags)."""
+        keras = import_keras()
+        ids = keras.Input(data.train.x[IDS].shape[1:], dtype="int32", name=IDS)
+        x = BODIES[setup.variant](ids, setup, _sizes(setup).vocabulary_size)
+        tags = keras.layers.Dense(len(data.labels), activation="sigmoid", dtype="float32", name="tags")(x)
+        return keras.Model(ids, tags, name="tags")
+
+    def augment(self, examples: Split, generator: np.random.Generator, setup: Setup) -> Split:
+        """Varies the words as `edgelstm.tasks.texts.encoding` says."""
+        return augment_texts(examples, generator, setup)
+
+    def baselines(self, data: Data) -> dict[str, dict[str, float]]:
+        """Scores a logistic regression for each tag on the counts of words."""
+        return {"bag_of_words": self.objective.score(bag_of_words(data.train, data.test), data.test.y)}
+
+
+def _sizes(setup: Setup) -> Sizes:
+    suiting = Sizes(180, 80) if setup.source.name == OFFLINE else Sizes(OWN_VOCABULARY_SIZE, OWN_LENGTH)
+    return Sizes.of(setup, suiting)

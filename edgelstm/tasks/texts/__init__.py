@@ -1,0 +1,1 @@
+"""Texts: where they come from, what they are encoded as, and what reads them."""

@@ -19,6 +19,9 @@ TASKS = {
     "topic": "edgelstm.tasks.topic:TopicTask",
     "tags": "edgelstm.tasks.tags:TagsTask",
     "rows": "edgelstm.tasks.rows:RowsTask",
+    "forecast": "edgelstm.tasks.forecast:ForecastTask",
+    "fault": "edgelstm.tasks.fault:FaultTask",
+    "trend": "edgelstm.tasks.trend:TrendTask",
 }
 
 

@@ -1,0 +1,1 @@
+"""Time series: read, written from a seed, cut into windows."""

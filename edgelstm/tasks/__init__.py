@@ -19,6 +19,7 @@ TASKS = {
     "topic": "edgelstm.tasks.topic:TopicTask",
     "tags": "edgelstm.tasks.tags:TagsTask",
     "rows": "edgelstm.tasks.rows:RowsTask",
+    "video": "edgelstm.tasks.video:VideoTask",
     "forecast": "edgelstm.tasks.forecast:ForecastTask",
     "fault": "edgelstm.tasks.fault:FaultTask",
     "trend": "edgelstm.tasks.trend:TrendTask",

@@ -1,0 +1,1 @@
+"""Short clips, and the features of their frames."""

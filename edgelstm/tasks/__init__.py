@@ -23,6 +23,7 @@ TASKS = {
     "forecast": "edgelstm.tasks.forecast:ForecastTask",
     "fault": "edgelstm.tasks.fault:FaultTask",
     "trend": "edgelstm.tasks.trend:TrendTask",
+    "speech": "edgelstm.tasks.speech:SpeechTask",
 }
 
 

@@ -1,0 +1,1 @@
+"""Recorded and synthesized words, and their log-mel features."""

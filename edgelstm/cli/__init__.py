@@ -18,6 +18,7 @@ from edgelstm.cli.demo import demo
 from edgelstm.cli.group import CommandGroup, show_version
 from edgelstm.cli.inspect import inspect
 from edgelstm.cli.output import print_error
+from edgelstm.cli.sample import sample
 from edgelstm.cli.train import evaluate, tasks, train
 from edgelstm.cli.verify import verify
 from edgelstm.errors import EdgeLSTMError
@@ -48,7 +49,7 @@ def edgelstm(settings: Settings, traceback: bool) -> None:
     settings.traceback = traceback
 
 
-for command in (tasks, train, evaluate, convert, verify, inspect, bench, demo):
+for command in (tasks, train, evaluate, sample, convert, verify, inspect, bench, demo):
     edgelstm.add_command(command)
 
 

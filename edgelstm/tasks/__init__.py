@@ -20,6 +20,7 @@ TASKS = {
     "tags": "edgelstm.tasks.tags:TagsTask",
     "rows": "edgelstm.tasks.rows:RowsTask",
     "video": "edgelstm.tasks.video:VideoTask",
+    "pixels": "edgelstm.tasks.pixels:PixelsTask",
     "forecast": "edgelstm.tasks.forecast:ForecastTask",
     "fault": "edgelstm.tasks.fault:FaultTask",
     "trend": "edgelstm.tasks.trend:TrendTask",

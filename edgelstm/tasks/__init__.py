@@ -25,6 +25,8 @@ TASKS = {
     "fault": "edgelstm.tasks.fault:FaultTask",
     "trend": "edgelstm.tasks.trend:TrendTask",
     "speech": "edgelstm.tasks.speech:SpeechTask",
+    "multimodal": "edgelstm.tasks.multimodal:MultimodalTask",
+    "hybrid": "edgelstm.tasks.hybrid:HybridTask",
 }
 
 

@@ -20,6 +20,7 @@ from edgelstm.cli.inspect import inspect
 from edgelstm.cli.output import print_error
 from edgelstm.cli.sample import sample
 from edgelstm.cli.train import evaluate, tasks, train
+from edgelstm.cli.tune import tune
 from edgelstm.cli.verify import verify
 from edgelstm.errors import EdgeLSTMError
 
@@ -49,7 +50,7 @@ def edgelstm(settings: Settings, traceback: bool) -> None:
     settings.traceback = traceback
 
 
-for command in (tasks, train, evaluate, sample, convert, verify, inspect, bench, demo):
+for command in (tasks, train, tune, evaluate, sample, convert, verify, inspect, bench, demo):
     edgelstm.add_command(command)
 
 

@@ -12,7 +12,7 @@ import edgelstm
 from edgelstm.cli import main
 from edgelstm.errors import LoadError, LoweringError
 
-COMMANDS = ["tasks", "train", "evaluate", "sample", "convert", "verify", "inspect", "bench", "demo"]
+COMMANDS = ["tasks", "train", "tune", "evaluate", "sample", "convert", "verify", "inspect", "bench", "demo"]
 
 
 def test_help_lists_the_commands_in_the_order_of_work(run):

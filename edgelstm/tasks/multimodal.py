@@ -3,6 +3,8 @@
 A small CNN looks at the picture, an LSTM reads the text, and the two are brought together: their features joined
 (`concatenate`), each word looking at places of the picture (`attention`), or the text opening and closing channels of
 the picture (`gated`).
+
+A good score on the offline pictures is 99 % (docs/tasks.md has measured ones); a picture alone leaves two answers open.
 """
 
 from __future__ import annotations

@@ -3,9 +3,7 @@
 Offline data: the 1,797 handwritten digits inside scikit-learn, 8 rows of 8 pixels. The images are not padded, so
 nothing is masked. Other sources: MNIST, CIFAR-10, and a folder of images with one sub-folder for each class.
 
-A good score is 98 %: with the default settings the seeds 0, 1 and 2 reached 98.0 %, 98.7 % and 98.0 % of the 540 test
-digits (variant rows), after 34 s on two cores; the nearest mean image is right for 90 %. Seeds 0 and 1 of the other
-variants: columns 98.0 %, 97.6 %; bidirectional 98.7 %, 98.0 %; frames 98.3 %, 97.0 %.
+A good score is 98 % (docs/tasks.md has measured ones); the nearest mean image is right for 90 %.
 """
 
 from __future__ import annotations

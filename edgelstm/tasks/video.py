@@ -7,9 +7,8 @@ Offline data: `edgelstm.tasks.clips.moving_shapes`, made from a seed. Other data
                                      the CNN lies beside it as features.keras, to be run on each frame
     end_to_end                       the CNN is part of the model, which reads frames, and is trained along
 
-A good score is 84 %: with the default settings the variant lstm reached 83.8 % of the 400 test clips with seed 0, after
-100 s of processor time. Logistic regressions that do not know the order of the frames stay
-below 30 %; chance is 12.5 %.
+A good score is 84 % (docs/tasks.md has measured ones). Logistic regressions that do not know the order of the frames
+stay below 30 %; chance is 12.5 %.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ NAMES = (SMALL, *APPLICATIONS)
 IMAGENET, RANDOM = "imagenet", "random"
 
 _VERSION = 1  # to be raised when a CNN of ours changes otherwise than in its weights
+_BGR = "bgr_without_mean"  # the layer that makes of a frame what ResNet50 was trained on
 _KERNELS = ("kernel", "depthwise_kernel")
 _BRIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R 601)
 # What the authors of ResNet subtracted from blue, green and red: the mean of ImageNet.
@@ -68,7 +69,7 @@ def with_random_weights(cnn: Any) -> Any:
     """Gives the kernels of a CNN normal weights with the variance 2 / inputs (He et al., 2015), from a fixed seed."""
     generator = np.random.default_rng(0)
     for weight in cnn.weights:
-        if weight.name in _KERNELS:
+        if weight.name in _KERNELS and _BGR not in weight.path:
             shape = tuple(weight.shape)
             inputs = int(np.prod(shape[:2] if weight.name == "depthwise_kernel" else shape[:-1]))
             weight.assign(generator.normal(0, np.sqrt(2 / inputs), shape).astype(np.float32))
@@ -151,7 +152,7 @@ def _made(name: str, weights: str | None, size: int) -> Any:
     frame = keras.Input((size, size, 3), name="frame")
     x = frame
     if name == "resnet50":
-        order = keras.layers.Conv2D(3, 1, name="bgr_without_mean")
+        order = keras.layers.Conv2D(3, 1, name=_BGR)
         x = order(frame)
         order.set_weights([np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3), -np.array(_MEAN_BGR, np.float32)])
     make = getattr(keras.applications, APPLICATIONS[name])

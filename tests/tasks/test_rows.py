@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import sys
 
 import numpy as np
@@ -204,6 +205,40 @@ def test_public_images_keep_their_test_split(task, monkeypatch, name, shape, ste
     np.testing.assert_allclose(data.test.x["rows"], x.reshape(50, *steps) / 255, atol=1e-6)
     np.testing.assert_array_equal(data.test.y, y.reshape(-1))
     assert data.labels[0] == {"mnist": "0", "cifar10": "airplane"}[name]
+
+
+def test_mnist_is_read_from_the_file_that_keras_keeps(task, monkeypatch, tmp_path):
+    from keras.src.datasets import mnist
+
+    (x_train, y_train), (x_test, y_test) = public((28, 28))
+    np.savez(tmp_path / "mnist.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    monkeypatch.setattr(mnist, "get_file", lambda fname, **_: str(tmp_path / fname))
+    data = task.data(task.setup(source="mnist"))
+    np.testing.assert_allclose(data.test.x["rows"], x_test / 255, atol=1e-6)
+    np.testing.assert_array_equal(data.test.y, y_test)
+    seen = np.concatenate([data.train.x["rows"], data.validation.x["rows"]])
+    assert {image.tobytes() for image in seen} == {(image.astype(np.float32) / 255).tobytes() for image in x_train}
+
+
+@pytest.mark.matrix  # Keras wants batches of 10,000, which are 180 MB
+def test_cifar_is_read_from_the_batches_that_keras_keeps(task, monkeypatch, tmp_path):
+    from keras.src.datasets import cifar10
+
+    folder = tmp_path / "cifar-10-batches-py-target" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        # A row holds all red values of an image, row by row, then all green, then all blue ones.
+        pixels = generator.integers(0, 256, (10_000, 3 * 32 * 32), np.uint8)
+        labels = [number % 10 for number in range(10_000)]
+        batch = {b"batch_label": name.encode(), b"labels": labels, b"data": pixels, b"filenames": [b"a.png"] * 10_000}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=3))
+    monkeypatch.setattr(cifar10, "get_file", lambda fname, **_: str(tmp_path / fname))
+    data = task.data(task.setup(source="cifar10", settings={"num_train": 100}))
+    assert data.train.x["rows"].shape == (100, 32, 96)
+    expected = pixels[7].reshape(3, 32, 32).transpose(1, 2, 0).reshape(32, 96) / 255
+    np.testing.assert_allclose(data.test.x["rows"][7], expected, atol=1e-6)
+    np.testing.assert_array_equal(data.test.y, labels)
 
 
 def test_cifar_batches_are_varied_with_their_colours(task):

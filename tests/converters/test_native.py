@@ -141,11 +141,11 @@ worker = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(worker)
 real = importlib.import_module
 failures = []
-def import_module(name):
+def import_module(name, package=None):
     if name in worker.MODULES and getattr(sys.modules["tensorflow"], "__file__", None) is None:
         failures.append(name)
         raise ImportError("not this way")
-    return real(name)
+    return real(name, package)
 importlib.import_module = import_module
 status = worker.main(sys.argv[1])
 assert failures and sys.modules["tensorflow"].__file__

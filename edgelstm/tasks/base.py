@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 OFFLINE = "offline"
 """The source of data that every task has: it needs no network and no files."""
 
+SPLITS = ("train", "validation", "test")
+"""Names of the splits, in their order."""
+
 Array = npt.NDArray[Any]
 Inputs = dict[str, Array]
 Predict = Callable[[Inputs], npt.ArrayLike]
@@ -134,6 +137,17 @@ class Setup:
     def int(self, name: builtins.str) -> builtins.int:
         """Returns a setting that is a whole number."""
         return builtins.int(self.settings[name])
+
+    def positive(self, name: builtins.str) -> builtins.int:
+        """Returns a setting that is a whole number of at least 1.
+
+        Raises:
+            SettingError: If it is less.
+        """
+        number = self.int(name)
+        if number < 1:
+            raise SettingError(f"The setting {name!r} must be at least 1, not {number}.")
+        return number
 
     def float(self, name: builtins.str) -> builtins.float:
         """Returns a setting that is a number."""

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from edgelstm.errors import DataError, MissingExtraError, SettingError
+from edgelstm.errors import DataError
 from edgelstm.tasks.base import OFFLINE, Array, Data, Predict, Setup, Source, Split, Task, Variant
+from edgelstm.tasks.linear import logistic_regression
 from edgelstm.tasks.objectives import RareEvents
 from edgelstm.tasks.series.machine import LABEL, write_machine
 from edgelstm.tasks.series.models import probability_model
@@ -115,9 +116,7 @@ class FaultTask(Task):
         has_signs = None
         notes: tuple[str, ...] = ()
         if setup.source.path is None:
-            if setup.int("num_rows") < 1:
-                raise SettingError(f"The setting 'num_rows' must be at least 1, not {setup.int('num_rows')}.")
-            machine = write_machine(setup.int("num_rows"), setup.seed)
+            machine = write_machine(setup.positive("num_rows"), setup.seed)
             series, is_fault = machine.series, machine.is_fault
         else:
             series, is_fault, notes = _read(setup)
@@ -289,15 +288,11 @@ def _check(splits: dict[str, Split], source: Source, horizon: int) -> tuple[str,
 
 def _logistic(data: Data) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Probabilities of the validation and the test split by logistic regression on the training windows."""
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise MissingExtraError('Baselines come with scikit-learn: pip install "edgelstm[train]".') from error
     chosen = np.unique(np.linspace(0, len(data.train) - 1, _LARGEST_FIT).astype(int))
     train = data.train.take(chosen)
     if len(np.unique(train.y)) == 1:
         train = data.train
-    model = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)
+    model = logistic_regression(C=0.01, class_weight="balanced", max_iter=2000)
     model.fit(train.x[INPUT].reshape(len(train), -1), train.y)
     validation, test = (
         model.predict_proba(split.x[INPUT].reshape(len(split), -1))[:, 1:] for split in (data.validation, data.test)

@@ -110,9 +110,7 @@ class ForecastTask(Task):
         """
         written: Demand | None = None
         if setup.source.path is None:
-            if setup.int("num_rows") < 1:
-                raise SettingError(f"The setting 'num_rows' must be at least 1, not {setup.int('num_rows')}.")
-            written = write_demand(setup.int("num_rows"), setup.seed)
+            written = write_demand(setup.positive("num_rows"), setup.seed)
             series = written.series
         else:
             series = read_series(setup.source.path, date_column=setup.str("date_column"), max_gap=setup.int("max_gap"))

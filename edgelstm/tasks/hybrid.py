@@ -16,25 +16,23 @@ import numpy as np
 
 from edgelstm.converters.loading.keras_import import import_keras
 from edgelstm.errors import SettingError
-from edgelstm.tasks.base import OFFLINE, Data, Setup, Split, Task, Variant
+from edgelstm.tasks.base import OFFLINE, Data, Setup, Split, Variant
 from edgelstm.tasks.objectives import Classification
 from edgelstm.tasks.settings import Setting
 from edgelstm.tasks.spaces import DROPOUT, LEARNING_RATE, UNITS, Range
 from edgelstm.tasks.text import IMDB, TextTask
 from edgelstm.tasks.texts.encoders import SMALL, Preset, build_small, pretrain, read_encoder
 from edgelstm.tasks.texts.encoding import (
-    CROP_REACH,
     IDS,
-    OWN_LENGTH,
-    OWN_VOCABULARY_SIZE,
     TEXT_SETTINGS,
     Sizes,
-    augment_texts,
     bag_of_words,
+    encode_splits,
     make_data,
     notes_on_words,
 )
 from edgelstm.tasks.texts.loading import load_classes
+from edgelstm.tasks.texts.task import WordsTask
 from edgelstm.tasks.texts.topics import SYNONYMS
 from edgelstm.tasks.texts.vocabulary import PADDING, Vocabulary
 from edgelstm.tasks.topic import TopicTask
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     import keras
 
 
-class HybridTask(Task):
+class HybridTask(WordsTask):
     """Classes of texts, read by an LSTM through a transformer."""
 
     name = "hybrid"
@@ -77,6 +75,8 @@ class HybridTask(Task):
     training: ClassVar[dict[str, Setting]] = {"epochs": 10, "patience": 3, "learning_rate": 0.003}
     space: ClassVar[dict[str, Range]] = {"units": UNITS, "dropout": DROPOUT, "learning_rate": LEARNING_RATE}
 
+    offline_sizes = TopicTask.offline_sizes
+
     def load(self, setup: Setup) -> Data:
         """Writes or reads the texts and encodes them as the encoder needs it.
 
@@ -90,15 +90,16 @@ class HybridTask(Task):
             SettingError: If a setting is impossible.
         """
         _check(setup)
-        data = _texts(setup)
+        sizes = self.sizes(setup)
+        data = _texts(setup, sizes)
         texts = data.extra.get("texts") or _decoded(data)
         encoder = setup.str("encoder")
         if encoder == SMALL:
             words = {"num_words": len(_vocabulary(data)), "padding": PADDING}
             return dataclasses.replace(data, extra={**data.extra, **words, "texts": texts})
         if _is_file(encoder):
-            return _for_file(Path(encoder), data, texts, setup)
-        return _for_preset(encoder, data, texts, setup)
+            return _for_file(Path(encoder), data, texts, setup, sizes)
+        return _for_preset(encoder, data, texts, setup, sizes)
 
     def build(self, setup: Setup, data: Data) -> keras.Model:
         """Builds the model; the small encoder learns from the training texts first.
@@ -118,10 +119,6 @@ class HybridTask(Task):
         x = layers.Dropout(setup.float("dropout"))(x)
         label = layers.Dense(len(data.labels), activation="softmax", dtype="float32", name="label")(x)
         return keras.Model(ids, label, name="hybrid")
-
-    def augment(self, examples: Split, generator: np.random.Generator, setup: Setup) -> Split:
-        """Varies the words as `edgelstm.tasks.texts.encoding` says."""
-        return augment_texts(examples, generator, setup)
 
     def baselines(self, data: Data) -> dict[str, dict[str, float]]:
         """Scores a logistic regression on the counts of words."""
@@ -151,19 +148,14 @@ def _check(setup: Setup) -> None:
         raise SettingError(f"The setting 'encoder' is empty: give {SMALL!r}, a .keras file or a preset of KerasHub.")
 
 
-def _sizes(setup: Setup) -> Sizes:
-    suiting = Sizes(180, 48) if setup.source.name == OFFLINE else Sizes(OWN_VOCABULARY_SIZE, OWN_LENGTH)
-    return Sizes.of(setup, suiting)
-
-
 def _is_file(encoder: str) -> bool:
     return Path(encoder).suffix.lower() in (".keras", ".h5", ".hdf5") or Path(encoder).is_file()
 
 
-def _texts(setup: Setup) -> Data:
+def _texts(setup: Setup, sizes: Sizes) -> Data:
     """The texts with a vocabulary of their own."""
     if setup.source.path is not None:
-        return load_classes(setup, _sizes(setup))
+        return load_classes(setup, sizes)
     return TopicTask().load(setup) if setup.source.name == OFFLINE else TextTask().load(setup)
 
 
@@ -179,15 +171,12 @@ def _vocabulary(data: Data) -> Vocabulary:
     return vocabulary
 
 
-def _for_file(path: Path, data: Data, texts: dict[str, list[str]], setup: Setup) -> Data:
+def _for_file(path: Path, data: Data, texts: dict[str, list[str]], setup: Setup, sizes: Sizes) -> Data:
     """The same texts in the vocabulary and the length of an encoder."""
-    found, sizes = read_encoder(path), _sizes(setup)
-    length = found.length or sizes.length
-    reach = length * CROP_REACH if setup.on("crop") else length
-    ids = {split: found.vocabulary.encode(some, reach if split == "train" else length) for split, some in texts.items()}
-    taken = Sizes(len(found.vocabulary), length)
+    found = read_encoder(path)
+    taken = Sizes(len(found.vocabulary), found.length or sizes.length)
     encoded = make_data(
-        ids,
+        encode_splits(texts, found.vocabulary, setup, taken),
         {name: split.y for name, split in data.splits.items()},
         found.vocabulary,
         setup,
@@ -219,12 +208,12 @@ class _PresetName:
         write_json(path, {"keras_hub_preset": self.name, "length": self.length, "padding": self.padding})
 
 
-def _for_preset(name: str, data: Data, texts: dict[str, list[str]], setup: Setup) -> Data:
+def _for_preset(name: str, data: Data, texts: dict[str, list[str]], setup: Setup, sizes: Sizes) -> Data:
     """The same texts as a preset's own tokenizer encodes them."""
     for setting in ("word_dropout", "synonyms", "crop"):
         if setup.settings[setting]:
             raise SettingError(f"The setting {setting!r} varies words, and the encoder {name!r} has pieces of words.")
-    preset, length = Preset(name), _sizes(setup).length
+    preset, length = Preset(name), sizes.length
     splits: dict[str, Split] = {}
     padding = PADDING
     for split, some in texts.items():

@@ -19,12 +19,14 @@ import numpy as np
 from edgelstm.converters.loading.keras_import import import_keras
 from edgelstm.errors import MissingExtraError, SettingError
 from edgelstm.pictures.base import BLUE, ORANGE, new_figure, save_figure
-from edgelstm.tasks.base import OFFLINE, Array, Data, Predict, Setup, Split, Task, Variant
+from edgelstm.tasks.base import OFFLINE, SPLITS, Array, Data, Predict, Setup, Split, Task, Variant
 from edgelstm.tasks.images.scenes import COLOURS, draw_scene, write_scenes
-from edgelstm.tasks.images.table import SPLITS, read_picture_table, split_by_picture
+from edgelstm.tasks.images.table import read_picture_table, split_by_picture
+from edgelstm.tasks.linear import class_probabilities, logistic_regression
 from edgelstm.tasks.objectives import Classification
 from edgelstm.tasks.settings import Setting
 from edgelstm.tasks.spaces import DROPOUT, LEARNING_RATE, UNITS, Range
+from edgelstm.tasks.texts.encoding import OWN_VOCABULARY_SIZE, Sizes
 from edgelstm.tasks.texts.vocabulary import PADDING, START, UNKNOWN, Vocabulary
 from edgelstm.training.folders import write_json
 
@@ -110,17 +112,18 @@ class MultimodalTask(Task):
             SettingError: If a setting is impossible.
         """
         suiting = (OFFLINE_SIZE, OFFLINE_LENGTH) if setup.source.path is None else (OWN_SIZE, OWN_LENGTH)
-        size, length = (setup.int(name) or suits for name, suits in zip(("image_size", "length"), suiting, strict=True))
+        size = setup.int("image_size") or suiting[0]
+        words = Sizes.of(setup, Sizes(OWN_VOCABULARY_SIZE, suiting[1]))
         if size < _MIN_SIZE:
             raise SettingError(f"The setting 'image_size' must be at least {_MIN_SIZE}, not {size}.")
         _check_variations(setup)
         parts = _offline(setup, size) if setup.source.path is None else _read(setup, setup.source.path, size)
-        vocabulary = Vocabulary.from_texts(parts.texts["train"], setup.int("vocabulary_size"))
+        vocabulary = Vocabulary.from_texts(parts.texts["train"], words.vocabulary_size)
         train, validation, test = (
             Split(
                 {
                     "image": parts.pictures[split].astype(np.float32) / 255,
-                    "ids": vocabulary.encode(parts.texts[split], length),
+                    "ids": vocabulary.encode(parts.texts[split], words.length),
                 },
                 parts.y[split],
             )
@@ -339,13 +342,9 @@ def _coarse(split: Split) -> Array:
 
 def _regress(train: Any, test: Any, y: Any, num_classes: int) -> Any:
     """Probabilities of a logistic regression, shape (n, classes)."""
-    from sklearn.linear_model import LogisticRegression
-
     kept = slice(0, _BASELINE_EXAMPLES)
-    classifier = LogisticRegression(C=0.1, tol=1e-3, max_iter=1000).fit(train[kept], y[kept])
-    answers = np.zeros((test.shape[0], num_classes))
-    answers[:, classifier.classes_] = classifier.predict_proba(test)
-    return answers
+    classifier = logistic_regression(C=0.1, tol=1e-3, max_iter=1000).fit(train[kept], y[kept])
+    return class_probabilities(classifier, test, num_classes)
 
 
 def _wrapped(text: str) -> str:

@@ -113,14 +113,13 @@ class PixelsTask(Task):
         """
         keras = import_keras()
         layers, canvas, whole = keras.layers, data.extra["canvas"], setup.variant == "image"
-        if setup.int("layers") < 1:
-            raise SettingError(f"The setting 'layers' must be at least 1, not {setup.int('layers')}.")
         ((name, x_train),) = data.train.x.items()
         num_answers = 1 if canvas.levels == 2 else canvas.levels
         activation = "sigmoid" if canvas.levels == 2 else "softmax"
         x = given = keras.Input(x_train.shape[1:], name=name)
-        for index in range(setup.int("layers")):
-            last = index == setup.int("layers") - 1
+        num_layers = setup.positive("layers")
+        for index in range(num_layers):
+            last = index == num_layers - 1
             x = layers.LSTM(setup.int("units"), return_sequences=not (whole and last))(x)
             x = layers.Dropout(setup.float("dropout"))(x)
         if not whole:

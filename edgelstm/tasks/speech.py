@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from edgelstm.converters.loading.keras_import import import_keras
-from edgelstm.errors import DataError, MissingExtraError, SettingError
+from edgelstm.errors import DataError, SettingError
 from edgelstm.tasks.base import OFFLINE, Array, Data, Saveable, Setup, Split, Task, Variant
+from edgelstm.tasks.linear import class_probabilities, logistic_regression
 from edgelstm.tasks.objectives import Classification
 from edgelstm.tasks.settings import Setting
 from edgelstm.tasks.sounds.loading import SPEAKER, Sound, Sounds, mix, num_samples, recorded, synthesized
@@ -147,14 +148,9 @@ class SpeechTask(Task):
 
     def baselines(self, data: Data) -> dict[str, dict[str, float]]:
         """Scores a logistic regression on the mean features of a clip, which knows no order."""
-        try:
-            from sklearn.linear_model import LogisticRegression
-        except ImportError as error:
-            raise MissingExtraError('Baselines need scikit-learn: pip install "edgelstm[train]".') from error
         means = {split: _features(data, split).mean(axis=1) for split in ("train", "test")}
-        model = LogisticRegression(max_iter=2000).fit(means["train"], data.train.y)
-        answers = np.zeros((len(data.test), len(data.labels)))
-        answers[:, model.classes_] = model.predict_proba(means["test"])
+        model = logistic_regression(max_iter=2000).fit(means["train"], data.train.y)
+        answers = class_probabilities(model, means["test"], len(data.labels))
         return {"mean spectrum": self.objective.score(answers, data.test.y)}
 
 

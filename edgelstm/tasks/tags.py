@@ -13,23 +13,20 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from edgelstm.converters.loading.keras_import import import_keras
-from edgelstm.tasks.base import OFFLINE, Data, Setup, Split, Task, Variant
+from edgelstm.tasks.base import OFFLINE, Data, Setup, Variant
 from edgelstm.tasks.objectives import MultiLabel
 from edgelstm.tasks.settings import Setting
 from edgelstm.tasks.spaces import DROPOUT, LEARNING_RATE, UNITS, Range
-from edgelstm.tasks.texts.encoding import IDS, OWN_LENGTH, TEXT_SETTINGS, Sizes, augment_texts, bag_of_words, encode
+from edgelstm.tasks.texts.encoding import OWN_LENGTH, TEXT_SETTINGS, Sizes, encode
 from edgelstm.tasks.texts.loading import load_tags, write_splits
-from edgelstm.tasks.texts.models import BODIES
+from edgelstm.tasks.texts.task import WordsTask
 from edgelstm.tasks.texts.topics import SYNONYMS, TOPICS, write_tagged_notes
 
 if TYPE_CHECKING:
     import keras
 
-OWN_VOCABULARY_SIZE = 5000
 
-
-class TagsTask(Task):
+class TagsTask(WordsTask):
     """Any number of topics."""
 
     name = "tags"
@@ -53,6 +50,9 @@ class TagsTask(Task):
     training: ClassVar[dict[str, Setting]] = {"epochs": 15, "patience": 3, "learning_rate": 0.003}
     space: ClassVar[dict[str, Range]] = {"units": UNITS, "dropout": DROPOUT, "learning_rate": LEARNING_RATE}
 
+    offline_sizes = Sizes(180, 80)
+    own_sizes = Sizes(5000, OWN_LENGTH)
+
     def load(self, setup: Setup) -> Data:
         """Writes or reads the texts and encodes them.
 
@@ -65,7 +65,7 @@ class TagsTask(Task):
             SettingError: If a setting is impossible.
         """
         if setup.source.path is not None:
-            return load_tags(setup, _sizes(setup))
+            return load_tags(setup, self.sizes(setup))
         notes = write_splits(write_tagged_notes, setup, at_least=len(TOPICS))
         labels = tuple(TOPICS)
         return encode(
@@ -75,28 +75,11 @@ class TagsTask(Task):
                 for split, some in notes.items()
             },
             setup,
-            _sizes(setup),
+            self.sizes(setup),
             SYNONYMS,
             labels=labels,
         )
 
     def build(self, setup: Setup, data: Data) -> keras.Model:
         """Builds the model: ids, int32, shape (batch, length) -> probability of each tag, shape (batch, tags)."""
-        keras = import_keras()
-        ids = keras.Input(data.train.x[IDS].shape[1:], dtype="int32", name=IDS)
-        x = BODIES[setup.variant](ids, setup, _sizes(setup).vocabulary_size)
-        tags = keras.layers.Dense(len(data.labels), activation="sigmoid", dtype="float32", name="tags")(x)
-        return keras.Model(ids, tags, name="tags")
-
-    def augment(self, examples: Split, generator: np.random.Generator, setup: Setup) -> Split:
-        """Varies the words as `edgelstm.tasks.texts.encoding` says."""
-        return augment_texts(examples, generator, setup)
-
-    def baselines(self, data: Data) -> dict[str, dict[str, float]]:
-        """Scores a logistic regression for each tag on the counts of words."""
-        return {"bag_of_words": self.objective.score(bag_of_words(data.train, data.test), data.test.y)}
-
-
-def _sizes(setup: Setup) -> Sizes:
-    suiting = Sizes(180, 80) if setup.source.name == OFFLINE else Sizes(OWN_VOCABULARY_SIZE, OWN_LENGTH)
-    return Sizes.of(setup, suiting)
+        return self.classifier(setup, data, len(data.labels), "sigmoid", "tags")

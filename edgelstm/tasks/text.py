@@ -16,26 +16,20 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from edgelstm.converters.loading.keras_import import import_keras
 from edgelstm.errors import DataError
-from edgelstm.tasks.base import OFFLINE, Array, Data, Setup, Split, Task, Variant
+from edgelstm.tasks.base import OFFLINE, Array, Data, Setup, Variant
 from edgelstm.tasks.objectives import BinaryClassification
 from edgelstm.tasks.settings import Setting
 from edgelstm.tasks.spaces import DROPOUT, LEARNING_RATE, UNITS, Range
 from edgelstm.tasks.texts.encoding import (
-    IDS,
-    OWN_LENGTH,
-    OWN_VOCABULARY_SIZE,
     TEXT_SETTINGS,
     Sizes,
-    augment_texts,
-    bag_of_words,
     encode,
 )
 from edgelstm.tasks.texts.imdb import load_imdb
 from edgelstm.tasks.texts.loading import load_classes, write_splits
-from edgelstm.tasks.texts.models import BODIES
 from edgelstm.tasks.texts.reviews import SYNONYMS, Review, write_reviews
+from edgelstm.tasks.texts.task import WordsTask
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +38,7 @@ IMDB = "imdb"
 LABELS = ("negative", "positive")
 
 
-class TextTask(Task):
+class TextTask(WordsTask):
     """Sentiment of reviews."""
 
     name = "text"
@@ -83,6 +77,8 @@ class TextTask(Task):
     training: ClassVar[dict[str, Setting]] = {"epochs": 10, "patience": 3, "learning_rate": 0.003}
     space: ClassVar[dict[str, Range]] = {"units": UNITS, "dropout": DROPOUT, "learning_rate": LEARNING_RATE}
 
+    offline_sizes = Sizes(250, 64)
+
     def load(self, setup: Setup) -> Data:
         """Writes or reads the texts and encodes them.
 
@@ -95,33 +91,16 @@ class TextTask(Task):
             SettingError: If a setting is impossible.
         """
         if setup.source.name == IMDB:
-            return load_imdb(setup, _sizes(setup))
+            return load_imdb(setup, self.sizes(setup))
         if setup.source.path is not None:
-            data = load_classes(setup, _sizes(setup))
+            data = load_classes(setup, self.sizes(setup))
             _require_two(data.labels, setup.source.path)
             return data
-        return _offline(setup)
+        return _offline(setup, self.sizes(setup))
 
     def build(self, setup: Setup, data: Data) -> keras.Model:
         """Builds the model: ids, int32, shape (batch, length) -> probability of the second label, shape (batch, 1)."""
-        keras = import_keras()
-        ids = keras.Input(data.train.x[IDS].shape[1:], dtype="int32", name=IDS)
-        x = BODIES[setup.variant](ids, setup, _sizes(setup).vocabulary_size)
-        positive = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="positive")(x)
-        return keras.Model(ids, positive, name="text")
-
-    def augment(self, examples: Split, generator: np.random.Generator, setup: Setup) -> Split:
-        """Varies the words as `edgelstm.tasks.texts.encoding` says."""
-        return augment_texts(examples, generator, setup)
-
-    def baselines(self, data: Data) -> dict[str, dict[str, float]]:
-        """Scores a logistic regression on the counts of words."""
-        return {"bag_of_words": self.objective.score(bag_of_words(data.train, data.test), data.test.y)}
-
-
-def _sizes(setup: Setup) -> Sizes:
-    suiting = Sizes(250, 64) if setup.source.name == OFFLINE else Sizes(OWN_VOCABULARY_SIZE, OWN_LENGTH)
-    return Sizes.of(setup, suiting)
+        return self.classifier(setup, data, 1, "sigmoid", "positive")
 
 
 def _require_two(labels: Sequence[str], path: Path) -> None:
@@ -132,13 +111,13 @@ def _require_two(labels: Sequence[str], path: Path) -> None:
         )
 
 
-def _offline(setup: Setup) -> Data:
+def _offline(setup: Setup, sizes: Sizes) -> Data:
     reviews = write_splits(write_reviews, setup, at_least=len(LABELS))
     return encode(
         {split: [review.text for review in some] for split, some in reviews.items()},
         {split: _labels(some) for split, some in reviews.items()},
         setup,
-        _sizes(setup),
+        sizes,
         SYNONYMS,
         labels=LABELS,
         extra={

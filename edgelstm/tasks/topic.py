@@ -12,23 +12,20 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from edgelstm.converters.loading.keras_import import import_keras
-from edgelstm.tasks.base import OFFLINE, Data, Setup, Split, Task, Variant
+from edgelstm.tasks.base import OFFLINE, Data, Setup, Variant
 from edgelstm.tasks.objectives import Classification
 from edgelstm.tasks.settings import Setting
 from edgelstm.tasks.spaces import DROPOUT, LEARNING_RATE, UNITS, Range
-from edgelstm.tasks.texts.encoding import IDS, OWN_LENGTH, TEXT_SETTINGS, Sizes, augment_texts, bag_of_words, encode
+from edgelstm.tasks.texts.encoding import OWN_LENGTH, TEXT_SETTINGS, Sizes, encode
 from edgelstm.tasks.texts.loading import load_classes, write_splits
-from edgelstm.tasks.texts.models import BODIES
+from edgelstm.tasks.texts.task import WordsTask
 from edgelstm.tasks.texts.topics import SYNONYMS, TOPICS, write_notes
 
 if TYPE_CHECKING:
     import keras
 
-OWN_VOCABULARY_SIZE = 5000
 
-
-class TopicTask(Task):
+class TopicTask(WordsTask):
     """One of several topics."""
 
     name = "topic"
@@ -51,6 +48,9 @@ class TopicTask(Task):
     training: ClassVar[dict[str, Setting]] = {"epochs": 12, "patience": 3, "learning_rate": 0.003}
     space: ClassVar[dict[str, Range]] = {"units": UNITS, "dropout": DROPOUT, "learning_rate": LEARNING_RATE}
 
+    offline_sizes = Sizes(180, 48)
+    own_sizes = Sizes(5000, OWN_LENGTH)
+
     def load(self, setup: Setup) -> Data:
         """Writes or reads the texts and encodes them.
 
@@ -62,7 +62,7 @@ class TopicTask(Task):
             SettingError: If a setting is impossible.
         """
         if setup.source.path is not None:
-            return load_classes(setup, _sizes(setup))
+            return load_classes(setup, self.sizes(setup))
         notes = write_splits(write_notes, setup, at_least=len(TOPICS))
         labels = tuple(TOPICS)
         return encode(
@@ -72,28 +72,11 @@ class TopicTask(Task):
                 for split, some in notes.items()
             },
             setup,
-            _sizes(setup),
+            self.sizes(setup),
             SYNONYMS,
             labels=labels,
         )
 
     def build(self, setup: Setup, data: Data) -> keras.Model:
         """Builds the model: ids, int32, shape (batch, length) -> probability per topic, shape (batch, topics)."""
-        keras = import_keras()
-        ids = keras.Input(data.train.x[IDS].shape[1:], dtype="int32", name=IDS)
-        x = BODIES[setup.variant](ids, setup, _sizes(setup).vocabulary_size)
-        topic = keras.layers.Dense(len(data.labels), activation="softmax", dtype="float32", name="topic")(x)
-        return keras.Model(ids, topic, name="topic")
-
-    def augment(self, examples: Split, generator: np.random.Generator, setup: Setup) -> Split:
-        """Varies the words as `edgelstm.tasks.texts.encoding` says."""
-        return augment_texts(examples, generator, setup)
-
-    def baselines(self, data: Data) -> dict[str, dict[str, float]]:
-        """Scores a logistic regression on the counts of words."""
-        return {"bag_of_words": self.objective.score(bag_of_words(data.train, data.test), data.test.y)}
-
-
-def _sizes(setup: Setup) -> Sizes:
-    suiting = Sizes(180, 48) if setup.source.name == OFFLINE else Sizes(OWN_VOCABULARY_SIZE, OWN_LENGTH)
-    return Sizes.of(setup, suiting)
+        return self.classifier(setup, data, len(data.labels), "softmax", "topic")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from edgelstm.errors import DataError, SettingError
+from edgelstm.errors import DataError
 from edgelstm.tasks.base import OFFLINE, Array, Data, Setup, Split, Task, Variant
 from edgelstm.tasks.objectives import BinaryClassification
 from edgelstm.tasks.series.market import Market, write_market
@@ -100,9 +100,7 @@ class TrendTask(Task):
         """
         market: Market | None = None
         if setup.source.path is None:
-            if setup.int("num_rows") < 1:
-                raise SettingError(f"The setting 'num_rows' must be at least 1, not {setup.int('num_rows')}.")
-            market = write_market(setup.int("num_rows"), setup.seed)
+            market = write_market(setup.positive("num_rows"), setup.seed)
             series = market.series
         else:
             series = read_series(setup.source.path, date_column=setup.str("date_column"), max_gap=setup.int("max_gap"))

@@ -24,6 +24,7 @@ from edgelstm.errors import SettingError
 from edgelstm.tasks.base import OFFLINE, Array, Data, Setup, Split, Task, Variant
 from edgelstm.tasks.clips.data import CLIP, FEATURES, load_clips
 from edgelstm.tasks.clips.frame_cnn import IMAGENET, SMALL, build_cnn
+from edgelstm.tasks.linear import class_probabilities, logistic_regression
 from edgelstm.tasks.objectives import Classification
 from edgelstm.tasks.settings import Setting
 from edgelstm.tasks.spaces import DROPOUT, LEARNING_RATE, UNITS, Range
@@ -141,9 +142,8 @@ class VideoTask(Task):
         """Scores logistic regressions that do not know the order of the frames; only where there are features."""
         if FEATURES not in data.train.x:
             return {}
-        linear, pipeline, preprocessing = (
-            import_module(f"sklearn.{part}") for part in ("linear_model", "pipeline", "preprocessing")
-        )
+        regression = logistic_regression(C=0.01, max_iter=200)
+        pipeline, preprocessing = (import_module(f"sklearn.{part}") for part in ("pipeline", "preprocessing"))
         middle = data.train.x[FEATURES].shape[1] // 2
         ways: dict[str, Callable[[Array], Array]] = {
             "the frame in the middle": lambda x: x[:, middle],
@@ -151,12 +151,9 @@ class VideoTask(Task):
         }
         scores = {}
         for name, summary in ways.items():
-            model = pipeline.make_pipeline(
-                preprocessing.StandardScaler(), linear.LogisticRegression(C=0.01, max_iter=200)
-            )
+            model = pipeline.make_pipeline(preprocessing.StandardScaler(), regression)
             model.fit(summary(data.train.x[FEATURES]), data.train.y)
-            answers = np.zeros((len(data.test), len(data.labels)))
-            answers[:, model[-1].classes_] = model.predict_proba(summary(data.test.x[FEATURES]))
+            answers = class_probabilities(model, summary(data.test.x[FEATURES]), len(data.labels))
             scores[name] = self.objective.score(answers, data.test.y)
         return scores
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgelstm.errors import DataError
-from edgelstm.tasks.base import Array, Data, Setup, Split
+from edgelstm.tasks.base import SPLITS, Array, Data, Setup, Split
 from edgelstm.tasks.class_folders import Example, split_examples
 from edgelstm.tasks.clips.cache import ClipCache, default_folder
 from edgelstm.tasks.clips.folders import KIND, find_clips
@@ -22,7 +22,6 @@ from edgelstm.training.folders import write_complete
 
 FEATURES, CLIP = "features", "clip"
 NO_CACHE = "off"
-SPLITS = ("train", "validation", "test")
 
 _NUM_CALIBRATION_CLIPS = 8
 

@@ -22,6 +22,7 @@ import numpy as np
 from edgelstm.converters.loading.keras_import import import_keras
 from edgelstm.errors import DataError, SettingError
 from edgelstm.tasks.base import Array
+from edgelstm.tasks.images.files import LUMA
 
 SMALL = "small"
 APPLICATIONS = {"efficientnetb0": "EfficientNetB0", "resnet50": "ResNet50"}
@@ -31,7 +32,6 @@ IMAGENET, RANDOM = "imagenet", "random"
 _VERSION = 1  # to be raised when a CNN of ours changes otherwise than in its weights
 _BGR = "bgr_without_mean"  # the layer that makes of a frame what ResNet50 was trained on
 _KERNELS = ("kernel", "depthwise_kernel")
-_BRIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R 601)
 # What the authors of ResNet subtracted from blue, green and red: the mean of ImageNet.
 _MEAN_BGR = (103.939, 116.779, 123.68)
 
@@ -112,7 +112,7 @@ def _small(size: int) -> Any:
     x = blur(frame)
     rising = np.arange(1, 2 * step, 2)
     line = np.concatenate([rising, rising[::-1]])  # a triangle
-    kernel = np.outer(line, line)[:, :, np.newaxis, np.newaxis] * np.reshape(_BRIGHTNESS, (1, 1, 3, 1))
+    kernel = np.outer(line, line)[:, :, np.newaxis, np.newaxis] * np.reshape(LUMA, (1, 1, 3, 1))
     # From 0..255 to -2..6: dark frames with something bright in them vary by about 1.
     blur.set_weights([(kernel / line.sum() ** 2 / 32).astype(np.float32), np.array([-2], np.float32)])
     return keras.Model(frame, keras.layers.Flatten(name="features")(x), name=SMALL)

@@ -8,17 +8,14 @@ import numpy as np
 
 from edgelstm.errors import DataError, SettingError
 from edgelstm.tasks.base import OFFLINE, Array, Setup
-from edgelstm.tasks.images.files import import_pillow, is_image, read_image, resize
-from edgelstm.tasks.images.sources import digits_of_scikit_learn, public_images
+from edgelstm.tasks.images.files import LUMA, import_pillow, is_image, read_image, resize
+from edgelstm.tasks.images.sources import digits_of_scikit_learn, notes_on_damage, public_images
 
 FOLDER_SIZE = 16
 """Side in pixels of a user's images where the setting "size" is 0."""
 
 MOST_LEVELS = 256
 FEWEST_IMAGES = 10
-LUMA = (0.299, 0.587, 0.114)
-"""Share of red, green and blue in grey: ITU-R BT.601."""
-
 Images = dict[str, Array]
 
 
@@ -86,7 +83,7 @@ def _of_folder(folder: Path, seed: int, size: int) -> tuple[Images, list[str]]:
             pixels.append(read_image(path, size, color=False)[0][..., 0])
         except DataError as error:
             damaged.append(str(error))
-    notes = [f"{len(damaged)} images were left out. {damaged[0]}"] if damaged else []
+    notes = notes_on_damage(damaged)
     if len(pixels) < FEWEST_IMAGES:
         raise DataError(
             f"{folder} has {len(pixels)} images that can be read, and at least {FEWEST_IMAGES} are needed."

@@ -12,6 +12,9 @@ from edgelstm.tasks.base import Array
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
+LUMA = (0.299, 0.587, 0.114)
+"""Share of red, green and blue in grey: ITU-R BT.601."""
+
 _SIXTEEN_BITS = 65535
 
 

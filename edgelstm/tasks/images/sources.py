@@ -114,7 +114,7 @@ def images_of_folder(folder: Path, seed: int, size: int, *, color: bool) -> Imag
         {split: np.stack([pixels[e.path] for e in own]).astype(np.float32) / 255 for split, own in splits.items()},
         {split: np.array([labels.index(e.label) for e in own], np.int32) for split, own in splits.items()},
         labels,
-        (*notes, *more, *_notes_on_sizes(sizes, size), *_notes_on_damage(damaged)),
+        (*notes, *more, *_notes_on_sizes(sizes, size), *notes_on_damage(damaged)),
     )
 
 
@@ -129,7 +129,8 @@ def _notes_on_sizes(sizes: Counter[tuple[int, int]], size: int) -> list[str]:
     ]
 
 
-def _notes_on_damage(damaged: list[str]) -> list[str]:
+def notes_on_damage(damaged: list[str]) -> list[str]:
+    """Says how many images could not be read, and why the first of them."""
     return [f"{len(damaged)} images were left out. {damaged[0]}"] if damaged else []
 
 

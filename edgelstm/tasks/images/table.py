@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from edgelstm.errors import DataError
-from edgelstm.tasks.base import Array
+from edgelstm.tasks.base import SPLITS, Array
 from edgelstm.tasks.images.files import read_image
 from edgelstm.tasks.tables import read_csv, require_columns
 
 COLUMNS = ("text", "image", "label")
-SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)

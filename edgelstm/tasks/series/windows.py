@@ -185,10 +185,7 @@ def window_ends(series: Series, setup: Setup, is_usable: npt.NDArray[np.bool_] |
         SettingError: If look_back or horizon is less than 1.
         DataError: If a part is too short.
     """
-    look_back, horizon = setup.int("look_back"), setup.int("horizon")
-    for name in ("look_back", "horizon"):
-        if setup.int(name) < 1:
-            raise SettingError(f"The setting {name!r} must be at least 1, not {setup.int(name)}.")
+    look_back, horizon = setup.positive("look_back"), setup.positive("horizon")
     gaps = np.cumsum(series.follows_gap)
     ends = {}
     for part, rows in split_rows(len(series)).items():

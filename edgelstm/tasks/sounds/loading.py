@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from edgelstm.errors import DataError, SettingError
-from edgelstm.tasks.base import Array, Setup
+from edgelstm.tasks.base import SPLITS, Array, Setup
 from edgelstm.tasks.sounds import speech_commands, spoken
 from edgelstm.tasks.sounds.logmel import RATE
-from edgelstm.tasks.sounds.speech_commands import NOISE, SILENCE, SPLITS, UNKNOWN, Clip
+from edgelstm.tasks.sounds.speech_commands import NOISE, SILENCE, UNKNOWN, Clip
 from edgelstm.tasks.sounds.wav import WavReader
 
 SPEAKER = "speaker"

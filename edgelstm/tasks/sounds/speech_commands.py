@@ -20,11 +20,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgelstm.errors import DataError
+from edgelstm.tasks.base import SPLITS
 from edgelstm.tasks.tables import read_text
 
 NOISE, LISTS = "_background_noise_", {"validation": "validation_list.txt", "test": "testing_list.txt"}
 UNKNOWN, SILENCE = "unknown", "silence"
-SPLITS = ("train", "validation", "test")
 SHARES = {"test": 0.1, "validation": 0.1}
 _MAX_CLIPS = 2**27 - 1
 

@@ -23,12 +23,12 @@ import numpy as np
 from edgelstm.converters.loading.keras_import import import_keras
 from edgelstm.errors import DataError, LoadError, MissingExtraError, SettingError
 from edgelstm.tasks.base import Array, Setup
+from edgelstm.tasks.texts.models import padding_scores
 from edgelstm.tasks.texts.vocabulary import PADDING, START, UNKNOWN, Vocabulary
 
 SMALL = "small"
 """Name of the encoder that is made here."""
 
-PADDED_SCORE = 20.0
 GUESSED_SHARE = 0.3
 """Share of the words that are to be guessed."""
 
@@ -110,7 +110,7 @@ def _attention(x: Any, present: Any, heads: int, name: str) -> Any:
     query, key, value = split("query"), split("key"), split("value")
     scores = operations.matmul(query * (width // heads) ** -0.5, operations.transpose(key, (0, 1, 3, 2)))
     seen = operations.reshape(present, (-1, 1, 1, length))
-    scores = scores * seen + (seen - 1.0) * PADDED_SCORE
+    scores = scores * seen + padding_scores(seen)
     met = operations.matmul(layers.Softmax()(scores), value)
     joined = layers.Reshape((length, width))(layers.Permute((2, 1, 3))(met))
     return layers.Dense(width, name=f"{name}_output")(joined)

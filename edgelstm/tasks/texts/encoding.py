@@ -21,6 +21,7 @@ import numpy as np
 
 from edgelstm.errors import DataError, MissingExtraError, SettingError
 from edgelstm.tasks.base import Array, Data, Setup, Split
+from edgelstm.tasks.linear import logistic_regression
 from edgelstm.tasks.settings import Setting
 from edgelstm.tasks.tables import read_text
 from edgelstm.tasks.texts.vocabulary import PADDING, START, UNKNOWN, Vocabulary, split_words
@@ -149,10 +150,17 @@ def encode(
         SettingError: If a setting is impossible.
     """
     vocabulary = Vocabulary.from_texts(texts["train"], sizes.vocabulary_size)
-    lengths = dict.fromkeys(texts, sizes.length) | {"train": _reach(setup, sizes)}
-    ids = {split: vocabulary.encode(some, lengths[split]) for split, some in texts.items()}
+    ids = encode_splits(texts, vocabulary, setup, sizes)
     extra = {**more.pop("extra", {}), "texts": texts}
     return make_data(ids, y, vocabulary, setup, sizes, synonyms, extra=extra, **more)
+
+
+def encode_splits(
+    texts: Mapping[str, Sequence[str]], vocabulary: Vocabulary, setup: Setup, sizes: Sizes
+) -> dict[str, Array]:
+    """Turns texts by split into ids, int32, shape (n, length), or longer for training with crop."""
+    lengths = dict.fromkeys(texts, sizes.length) | {"train": _reach(setup, sizes)}
+    return {split: vocabulary.encode(some, lengths[split]) for split, some in texts.items()}
 
 
 def make_data(
@@ -334,11 +342,7 @@ def _counts(ids: Array, size: int) -> Any:
 
 def _regress(counts: Any, y: Array, test_counts: Any) -> Array:
     """Probabilities of the classes, shape (n, classes); of the only class if there is but one."""
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise MissingExtraError('Baselines come from scikit-learn: pip install "edgelstm[train]".') from error
     if len(np.unique(y)) == 1:
         return np.full((test_counts.shape[0], 1), float(y[0]))
-    probabilities: Array = LogisticRegression(max_iter=1000).fit(counts, y).predict_proba(test_counts)
+    probabilities: Array = logistic_regression(max_iter=1000).fit(counts, y).predict_proba(test_counts)
     return probabilities

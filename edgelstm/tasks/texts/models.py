@@ -73,7 +73,7 @@ def attention(ids: Any, setup: Setup, vocabulary_size: int) -> Any:
     x = _embed(ids, setup, vocabulary_size, mask=False)
     x = layers.Multiply()([_lstm(setup, return_sequences=True)(x, mask=valid), present])
     queries = layers.Concatenate()([x, present])
-    keys = layers.Concatenate()([x, _padded(present)])
+    keys = layers.Concatenate()([x, padding_scores(present)])
     x = layers.Attention()([queries, x, keys])
     # Values are means of hidden states, which are never below -1.
     # Subtracted, not added: with a batch of 1, Keras adds this shape by an operation that no file can hold.
@@ -89,7 +89,7 @@ def permute(ids: Any, setup: Setup, vocabulary_size: int) -> Any:
     x = layers.Multiply()([_lstm(setup, return_sequences=True)(x, mask=valid), present])
     scores = layers.Dense(ids.shape[1])(layers.Permute((2, 1))(x))
     present_row = layers.Permute((2, 1))(present)
-    scores = layers.Add()([layers.Multiply()([scores, present_row]), _padded(present_row)])
+    scores = layers.Add()([layers.Multiply()([scores, present_row]), padding_scores(present_row)])
     weights = layers.Permute((2, 1))(layers.Softmax()(scores))
     return keras.ops.sum(layers.Multiply()([x, weights]), axis=1)
 
@@ -126,6 +126,6 @@ def _present(ids: Any) -> tuple[Any, Any]:
     return valid, ops.expand_dims(ops.cast(valid, "float32"), -1)
 
 
-def _padded(present: Any) -> Any:
+def padding_scores(present: Any) -> Any:
     """0 for a word, `PADDED_SCORE` for padding."""
     return (1.0 - present) * PADDED_SCORE

@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
 import edgelstm
-from edgelstm.converters import parity
+from edgelstm.converters import parity, verification
 from edgelstm.converters.graph import Graph
 from edgelstm.converters.lowering.signature import Signature, model_signature
 from edgelstm.converters.parity import TOLERANCES
@@ -192,6 +192,52 @@ def test_decisions_that_differ_are_counted(good, tmp_path):
     parity = good.verify(edited(good, tmp_path, exaggerate)).parities[0]
     assert not parity.passed
     assert 0 <= parity.decision_agreement < 1
+
+
+class TestOutliers:
+    """Of many calls on real data a few may be far off in 8 bits; of few calls, or in float32, none."""
+
+    SAMPLES = floats(200, TIME, FEATURES)
+
+    def tip(self, monkeypatch, num_calls: int) -> None:
+        """Has Keras answer some calls the other way round."""
+        answer = verification.expected_outputs
+
+        def change(model, signature, calls):
+            outputs = [np.array(output) for output in answer(model, signature, calls)]
+            outputs[0][3 : 3 + num_calls] = outputs[0][3 : 3 + num_calls, ..., ::-1]
+            return outputs
+
+        monkeypatch.setattr(verification, "expected_outputs", change)
+
+    @pytest.mark.parametrize(
+        "precision, num_far, passes",
+        [
+            ("int8", 1, True),
+            ("int8", 4, True),
+            ("int8", 5, False),
+            ("dynamic", 1, True),
+            ("float16", 1, False),
+            ("float32", 1, False),
+        ],
+    )
+    def test_two_of_a_hundred_are_let_pass_in_8_bits(self, good, monkeypatch, precision, num_far, passes):
+        self.tip(monkeypatch, num_far)
+        monkeypatch.setitem(TOLERANCES, precision, dataclasses.replace(TOLERANCES[precision], max_difference=1e-3))
+        report = good.verify(precision=precision, data={"x": self.SAMPLES})
+        assert report.passed == passes
+        assert {parity.outliers for parity in report.parities} == {num_far if passes else 0}
+        assert {parity.invokes for parity in report.parities} == {17 if precision.startswith("float") else 201}
+        assert report.outlier_sentence().startswith(f"{num_far} of 201 answers in {precision} differ") == passes
+        assert ("differ by more than allowed" in report.summary()) == passes
+
+    @pytest.mark.parametrize("num_samples, origin", [(16, "given"), (200, "generated")])
+    def test_none_is_let_pass_of_few_or_generated_samples(self, good, monkeypatch, num_samples, origin):
+        self.tip(monkeypatch, 1)
+        monkeypatch.setitem(TOLERANCES, "int8", dataclasses.replace(TOLERANCES["int8"], max_difference=1e-3))
+        report = good.verify(precision="int8", data={"x": self.SAMPLES[:num_samples]}, origin=origin)
+        assert not report.passed
+        assert {parity.invokes for parity in report.parities} == {17}
 
 
 def still_output(graph: Graph) -> None:

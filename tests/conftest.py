@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgelstm.errors import ConversionError
+from tests import warm
 
 # Read by TensorFlow and Keras when they are first imported: no notices about the machine, and no other backend.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -40,18 +40,18 @@ def run_python(tmp_path: Path) -> Run:
     return run
 
 
-@pytest.fixture(scope="module")
-def converter_in_this_process() -> Iterator[None]:
-    """Converts and quantizes in this process: matrices save the start of one for each of their files."""
-    from edgelstm.converters import native
-    from edgelstm.converters.native import worker
-
-    def run(job: dict[str, str], *, what: str, timeout_s: float) -> bytes:
-        try:
-            return {"convert": worker.convert, "quantize": worker.quantize}[job["op"]](job)
-        except Exception as error:
-            raise ConversionError(f"The {what} failed: {error}") from error
-
+@pytest.fixture(scope="session", autouse=True)
+def _warm_children() -> Iterator[dict[str, Callable[..., object]]]:
+    """Has conversions and runs of files in children that need not import first."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "_run", run)
-        yield
+        yield warm.start_children_warm(patch)
+
+
+@pytest.fixture(autouse=True)
+def _cold_children(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _warm_children: dict[str, Callable[..., object]]
+) -> None:
+    """Tests marked `cold` start children as users do."""
+    if request.node.get_closest_marker("cold") is not None:
+        for name, start in _warm_children.items():
+            monkeypatch.setattr(name, start)

@@ -58,19 +58,29 @@ def _run(job: dict[str, str], *, what: str, timeout_s: float) -> bytes:
         output = Path(folder) / "result.tflite"
         description = Path(folder) / "job.json"
         write_temporary(description, json.dumps({**job, "output": str(output)}).encode())
-        command = [sys.executable, "-P", "-B", str(WORKER), str(description)]
         try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False, cwd=folder
-            )
+            status, notes = _start([str(WORKER), str(description)], timeout_s, Path(folder))
         except subprocess.TimeoutExpired as error:
             raise ConversionError(
                 f"The native {what} did not end within {timeout_s:g} s and was stopped. "
                 "Give it more time with --timeout, or convert a smaller part of the model."
             ) from error
-        if done.returncode != 0 or not output.is_file():
-            raise ConversionError(_failure(what, done.returncode, done.stderr.decode("utf-8", "replace")))
+        if status != 0 or not output.is_file():
+            raise ConversionError(_failure(what, status, notes))
         return output.read_bytes()
+
+
+def _start(program: list[str], timeout_s: float, folder: Path) -> tuple[int, str]:
+    """Runs a Python program in a folder and returns its exit status and stderr.
+
+    Raises:
+        subprocess.TimeoutExpired: If it takes longer than timeout_s.
+    """
+    command = [sys.executable, "-P", "-B", *program]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False, cwd=folder
+    )
+    return done.returncode, done.stderr.decode("utf-8", "replace")
 
 
 def _failure(what: str, code: int, stderr: str) -> str:

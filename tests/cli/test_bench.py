@@ -9,6 +9,8 @@ from recorder import Recorder
 
 from edgelstm.errors import ModelRunError
 
+pytestmark = pytest.mark.cold
+
 
 @pytest.fixture
 def bench(replace):

@@ -23,7 +23,6 @@ from tests.converters.forms import BY_NAME, FORMS, Array, Form, call_model, inpu
 
 pytestmark = [
     pytest.mark.matrix,
-    pytest.mark.usefixtures("converter_in_this_process"),
     # Keras copies its variables in a way that numpy 2 complains about when it saves them.
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
 ]

@@ -13,6 +13,8 @@ from edgelstm.converters.lowering.trace import trace_model
 from edgelstm.errors import ConversionError, OutputError
 from tests.converters.tiny import classifier
 
+pytestmark = pytest.mark.cold
+
 NO_MODEL = Path("/no/such/folder")
 JOBS = {
     "conversion": lambda **options: native.convert_saved_model(NO_MODEL, "float32", **options),

@@ -1,13 +1,12 @@
 """Forms of models in the forms of LSTMs that runtimes take: every file answers as Keras does, on the runtime itself.
 
-A file is run on five different calls and then the first again. Each form is traced once; the native converter runs in
-this process, which saves a start for each of several hundred files.
+A file is run on five different calls and then the first again. Each form is traced once.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 import edgelstm
-from edgelstm.converters import native
 from edgelstm.converters.calibration import fit_data
 from edgelstm.converters.exporters import EXPORTERS, Job
 from edgelstm.converters.exporters.carrier import carrier_graph
@@ -30,7 +28,6 @@ from edgelstm.converters.lowering.forms import place_float
 from edgelstm.converters.lowering.recurrent import CARRIERS, COUNTING_CARRIERS
 from edgelstm.converters.lowering.signature import Signature, model_signature
 from edgelstm.converters.lowering.trace import trace_model
-from edgelstm.converters.native import worker
 from edgelstm.converters.policies import float32_computation
 from edgelstm.runtime.engines import find_engine, run_on
 from edgelstm.runtime.runtimes import FAMILIES, RuntimeFamily
@@ -39,7 +36,6 @@ from tests.converters.test_matrix import calibration_for, calls_for, cases, chec
 
 pytestmark = [
     pytest.mark.matrix,
-    pytest.mark.usefixtures("converter_in_this_process"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
 ]
 
@@ -99,17 +95,6 @@ MICRO = (
     "conv_and_pooling",
     "layer_normalization",
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def converter_in_this_process() -> Iterator[None]:
-    def convert(saved_model: Path, precision: str, *, timeout_s: float = 0) -> bytes:
-        del timeout_s
-        return worker.convert({"saved_model": str(saved_model), "precision": precision})
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "convert_saved_model", convert)
-        yield
 
 
 def once(function: Callable[..., Any]) -> Callable[..., Any]:

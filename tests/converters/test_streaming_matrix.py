@@ -22,7 +22,7 @@ from edgelstm.runtime.engines import find_engine, run_on, run_sequences_on
 from tests.converters.forms import BY_NAME, Array, Form, call_model, inputs_for
 from tests.converters.test_matrix import feeds, input_names
 
-pytestmark = [pytest.mark.matrix, pytest.mark.usefixtures("converter_in_this_process")]
+pytestmark = pytest.mark.matrix
 
 CHUNKS = {1: 9, 3: 4, 16: 2}
 """Chunks in a sequence, by their length: 9, 12 and 32 steps."""

@@ -16,6 +16,8 @@ from edgelstm.runtime.child import run_worker
 from edgelstm.runtime.interpreters import python_for
 from tests.tiny_models import TinyModels
 
+pytestmark = pytest.mark.cold
+
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):

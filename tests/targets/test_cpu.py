@@ -16,6 +16,8 @@ from edgelstm.targets.base import PLANS, BenchPlan, Target, find_plan, format_us
 from edgelstm.targets.cpu import CpuTarget, bench
 from tests.tiny_models import TinyModels
 
+pytestmark = pytest.mark.cold
+
 SHORT = BenchPlan(warmup_s=0.01, max_s=0.02, min_runs=40, max_runs=2000, num_processes=2)
 
 

@@ -13,7 +13,7 @@ from edgelstm.training import train
 from edgelstm.training.evaluation import evaluate
 from tests.tasks.small import LENGTHS, SMALL
 
-pytestmark = [pytest.mark.matrix, pytest.mark.usefixtures("converter_in_this_process")]
+pytestmark = pytest.mark.matrix
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 REFUSED = {

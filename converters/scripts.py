@@ -1,4 +1,4 @@
-"""Scripts that run a file in a process of their own and answer with one line of JSON."""
+"""Python scripts in processes of their own, which a damaged file or a native library may crash."""
 
 from __future__ import annotations
 
@@ -10,6 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from edgelstm.errors import ModelRunError
+
+
+def start(
+    script: str | Path, *arguments: str | Path, timeout_s: float, content: bytes = b"", folder: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs a script in a Python of its own to its end.
+
+    Args:
+        script: The script.
+        *arguments: What it is given.
+        timeout_s: Seconds after which it is stopped.
+        content: What it reads from its standard input.
+        folder: Where it runs; None for here.
+
+    Returns:
+        The finished process, with its output.
+
+    Raises:
+        subprocess.TimeoutExpired: If it takes longer.
+    """
+    command = [sys.executable, "-P", "-B", str(script), *map(str, arguments)]
+    return subprocess.run(command, input=content, capture_output=True, timeout=timeout_s, check=False, cwd=folder)
 
 
 def run_script(script: Path, plan: Path, *, file: Path, runtime: str, timeout_s: float) -> dict[str, Any]:
@@ -28,11 +50,8 @@ def run_script(script: Path, plan: Path, *, file: Path, runtime: str, timeout_s:
     Raises:
         ModelRunError: If it fails, crashes or runs too long.
     """
-    command = [sys.executable, "-P", "-B", str(script), str(plan)]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False, cwd=plan.parent
-        )
+        done = start(script, plan, timeout_s=timeout_s, folder=plan.parent)
     except subprocess.TimeoutExpired as error:
         raise ModelRunError(
             f"{file}: {runtime} was stopped after {timeout_s:g} s. Give it fewer calls or more time with --timeout."

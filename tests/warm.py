@@ -2,7 +2,7 @@
 
 Each is still a process of its own (`fork`), with its own stdin, stdout, stderr and folder, and may crash alone.
 
-    python warm.py MODULE…      the server: imports what it can, then forks a child for each request on stdin
+    python warm.py CODE      the server: runs the code, then forks a child for each request on stdin
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import importlib
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -26,8 +24,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-
+IMPORTS = """
+import contextlib, importlib
+for name in {}:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
+"""
 RUNTIMES = ("numpy", "ai_edge_litert.interpreter", "ai_edge_litert.compiled_model", "tflite_runtime.interpreter")
+PARTS_OF_TENSORFLOW = """
+import runpy, sys
+runpy.run_path({!r})[{!r}]()
+if sys.modules["tensorflow"].__spec__ is None:  # its place only: the script looks for it again
+    del sys.modules["tensorflow"]
+"""
+WITHOUT_KERAS = """
+import os, sys
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+sys.modules["keras"] = sys.modules["tf_keras"] = None
+import tensorflow
+"""
 
 
 class WarmPython:
@@ -35,12 +50,12 @@ class WarmPython:
 
     Args:
         command: The Python and its flags, as in `[python, "-I", "-B"]`.
-        imports: Modules to import beforehand, where it has them, and files whose function `load_converter` to call.
+        code: What to run beforehand.
     """
 
-    def __init__(self, command: Sequence[str], imports: Sequence[str] = ()) -> None:
+    def __init__(self, command: Sequence[str], code: str) -> None:
         self._server = subprocess.Popen(
-            [*command, __file__, *imports],
+            [*command, __file__, code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -49,9 +64,9 @@ class WarmPython:
         atexit.register(self.stop)
 
     def run(
-        self, arguments: Sequence[str], text: str, timeout_s: float, folder: Path | None = None
-    ) -> tuple[int, str, str]:
-        """Runs a script with arguments and returns its exit status, stdout and stderr.
+        self, arguments: Sequence[str], content: bytes, timeout_s: float, folder: Path | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Runs a script with arguments to its end.
 
         Raises:
             subprocess.TimeoutExpired: If it runs longer than timeout_s.
@@ -60,7 +75,7 @@ class WarmPython:
         assert self._server.stdout is not None
         with tempfile.TemporaryDirectory(prefix="edgelstm-") as place:
             files = [Path(place) / name for name in ("stdin", "stdout", "stderr")]
-            files[0].write_text(text, encoding="utf-8")
+            files[0].write_bytes(content)
             request = {
                 "arguments": list(arguments),
                 "files": [str(file) for file in files],
@@ -72,59 +87,76 @@ class WarmPython:
             answer = json.loads(self._server.stdout.readline())
             if answer["timed_out"]:
                 raise subprocess.TimeoutExpired(list(arguments), timeout_s)
-            output, notes = (file.read_text(encoding="utf-8", errors="replace") for file in files[1:])
-            return answer["status"], output, notes
+            return subprocess.CompletedProcess(
+                list(arguments), answer["status"], *(file.read_bytes() for file in files[1:])
+            )
 
     def stop(self) -> None:
+        """Ends the server."""
         self._server.kill()
         self._server.communicate()
 
 
 def start_children_warm(patch: pytest.MonkeyPatch) -> dict[str, Callable[..., Any]]:
-    """Has the runs and conversions of this process done by the servers of `warm_python`.
+    """Has the runs and conversions of this process done by servers.
 
     Returns:
         The functions that did it before, by their names.
     """
-    from edgelstm.converters import native
+    from edgelstm.converters import scripts
     from edgelstm.runtime import child
 
-    runs, converter = child._communicate, native._start
+    runs, scripted, prepared = child._communicate, scripts.start, _preparations()
 
     def communicate(command: Sequence[str], text: str, timeout_s: float) -> tuple[int, str, str]:
         python, *flags, script = command
         if script != child._worker_path() or not os.access(python, os.X_OK):
             return runs(command, text, timeout_s)
-        return warm_python((python, *flags), RUNTIMES).run([script], text, timeout_s)
+        server = warm_python((python, *flags), IMPORTS.format(RUNTIMES))
+        done = server.run([script], text.encode(), timeout_s)
+        return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
-    def start(program: list[str], timeout_s: float, folder: Path) -> tuple[int, str]:
-        python = warm_python((sys.executable, "-P", "-B"), (str(native.WORKER),))
-        status, _, notes = python.run(program, "", timeout_s, folder)
-        return status, notes
+    def start(
+        script: str | Path, *arguments: str | Path, timeout_s: float, content: bytes = b"", folder: Path | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        if str(script) not in prepared:
+            return scripted(script, *arguments, timeout_s=timeout_s, content=content, folder=folder)
+        server = warm_python((sys.executable, "-P", "-B"), prepared[str(script)])
+        return server.run([str(script), *map(str, arguments)], content, timeout_s, folder)
 
     patch.setattr(child, "_communicate", communicate)
-    patch.setattr(native, "_start", start)
-    return {"edgelstm.runtime.child._communicate": runs, "edgelstm.converters.native._start": converter}
+    patch.setattr(scripts, "start", start)
+    return {"edgelstm.runtime.child._communicate": runs, "edgelstm.converters.scripts.start": scripted}
+
+
+def _preparations() -> dict[str, str]:
+    """What to run before which script."""
+    from edgelstm.converters import native
+    from edgelstm.converters.exporters.onnx import verify as onnx_verify
+    from edgelstm.converters.exporters.saved_model import verify as saved_model_verify
+    from edgelstm.converters.loading import hdf5_probe
+    from edgelstm.converters.loading.saved_model import checkpoint_program
+
+    return {
+        str(native.WORKER): PARTS_OF_TENSORFLOW.format(str(native.WORKER), "load_converter"),
+        checkpoint_program.__file__: PARTS_OF_TENSORFLOW.format(checkpoint_program.__file__, "load_reader"),
+        hdf5_probe.__file__: "import h5py, numpy",
+        str(onnx_verify.WORKER): IMPORTS.format(("numpy", "onnxruntime", "onnx.reference")),
+        str(saved_model_verify.WORKER): WITHOUT_KERAS,
+    }
 
 
 @functools.cache
-def warm_python(command: tuple[str, ...], imports: tuple[str, ...]) -> WarmPython:
-    """Returns the only server of this process for a Python."""
-    return WarmPython(command, imports)
+def warm_python(command: tuple[str, ...], code: str) -> WarmPython:
+    """Returns the only server of this process for a Python and what it runs beforehand."""
+    return WarmPython(command, code)
 
 
-def serve(names: Sequence[str]) -> None:
+def serve(code: str) -> None:
     """Answers requests until stdin ends."""
-    for name in names:
-        with contextlib.suppress(ImportError):
-            if name.endswith(".py"):
-                runpy.run_path(name)["load_converter"]()
-                if sys.modules["tensorflow"].__spec__ is None:  # its place only: the script looks for it again
-                    del sys.modules["tensorflow"]
-            else:
-                importlib.import_module(name)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    exec(code, {})
     programs: dict[bytes, CodeType] = {}
     for line in sys.stdin:
         request = json.loads(line)
@@ -186,4 +218,4 @@ def _wait(child: int, timeout_s: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1:])
+    serve(sys.argv[1])

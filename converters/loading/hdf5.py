@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgelstm.converters import scripts
 from edgelstm.converters.loading import hdf5_probe
 from edgelstm.converters.loading.keras_import import import_keras
 from edgelstm.converters.loading.reasons import reason
@@ -94,13 +94,13 @@ def read_array(dataset: Any) -> Array:
 
 def _probe(source: Path | BytesIO, size: int, path: Path) -> None:
     """Has a process of its own read the whole file first, because the HDF5 library hangs on some damaged files."""
-    command = [sys.executable, "-P", "-B", hdf5_probe.__file__, str(_max_bytes(size))]
-    content = source.getvalue() if isinstance(source, BytesIO) else None
-    if not isinstance(source, BytesIO):
-        command.append(str(source.absolute()))
+    content = source.getvalue() if isinstance(source, BytesIO) else b""
+    arguments = [] if isinstance(source, BytesIO) else [source.absolute()]
     timeout_s = PROBE_TIMEOUT_S + size / PROBE_BYTES_PER_S
     try:
-        done = subprocess.run(command, input=content, capture_output=True, timeout=timeout_s, check=False)
+        done = scripts.start(
+            hdf5_probe.__file__, str(_max_bytes(size)), *arguments, timeout_s=timeout_s, content=content
+        )
         problem = f"reading it ended with signal {-done.returncode}" if done.returncode < 0 else None
     except subprocess.TimeoutExpired:
         problem = f"reading it did not end within {timeout_s:.0f} seconds"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from edgelstm.artifact import write_temporary
+from edgelstm.converters import scripts
 from edgelstm.errors import ConversionError
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -59,28 +59,15 @@ def _run(job: dict[str, str], *, what: str, timeout_s: float) -> bytes:
         description = Path(folder) / "job.json"
         write_temporary(description, json.dumps({**job, "output": str(output)}).encode())
         try:
-            status, notes = _start([str(WORKER), str(description)], timeout_s, Path(folder))
+            done = scripts.start(WORKER, description, timeout_s=timeout_s, folder=Path(folder))
         except subprocess.TimeoutExpired as error:
             raise ConversionError(
                 f"The native {what} did not end within {timeout_s:g} s and was stopped. "
                 "Give it more time with --timeout, or convert a smaller part of the model."
             ) from error
-        if status != 0 or not output.is_file():
-            raise ConversionError(_failure(what, status, notes))
+        if done.returncode != 0 or not output.is_file():
+            raise ConversionError(_failure(what, done.returncode, done.stderr.decode("utf-8", "replace")))
         return output.read_bytes()
-
-
-def _start(program: list[str], timeout_s: float, folder: Path) -> tuple[int, str]:
-    """Runs a Python program in a folder and returns its exit status and stderr.
-
-    Raises:
-        subprocess.TimeoutExpired: If it takes longer than timeout_s.
-    """
-    command = [sys.executable, "-P", "-B", *program]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False, cwd=folder
-    )
-    return done.returncode, done.stderr.decode("utf-8", "replace")
 
 
 def _failure(what: str, code: int, stderr: str) -> str:

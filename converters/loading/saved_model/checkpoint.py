@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgelstm.converters import scripts
 from edgelstm.converters.loading.hdf5 import Array
 from edgelstm.converters.loading.saved_model import checkpoint_program
 from edgelstm.converters.loading.saved_model.checkpoint_program import NAMES, OBJECT_GRAPH
@@ -69,9 +69,8 @@ def read_checkpoint(folder: SavedModelFolder) -> Checkpoint:
 
 def _run(folder: SavedModelFolder, output: Path, timeout_s: float) -> None:
     prefix = str(folder.checkpoint.absolute())
-    command = [sys.executable, "-P", "-B", checkpoint_program.__file__, prefix, str(output)]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False)
+        done = scripts.start(checkpoint_program.__file__, prefix, output, timeout_s=timeout_s)
     except subprocess.TimeoutExpired as error:
         raise damaged(folder.path, "checkpoint", f"reading it did not end within {timeout_s:.0f} s") from error
     if done.returncode < 0:

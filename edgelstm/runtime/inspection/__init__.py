@@ -12,6 +12,7 @@ from typing import Literal
 from edgelstm.artifact import Artifact
 from edgelstm.errors import LoadError
 from edgelstm.runtime.inspection.lstm import count_unrolled_steps, summarize_loops, summarize_lstms
+from edgelstm.runtime.inspection.macs import count_macs
 from edgelstm.runtime.inspection.reader import DAMAGE, parse, read_bytes
 from edgelstm.runtime.inspection.records import DamagedError, GraphRecord, ModelRecord
 from edgelstm.runtime.inspection.report import (
@@ -91,6 +92,7 @@ def _inspect(path: Path, data: bytes, streaming: bool) -> Inspection:
         parameters=weights.parameters,
         weight_bytes=weights.weight_bytes,
         sizes=weights.sizes,
+        macs=count_macs(model),
         unrolled_steps=count_unrolled_steps(model),
         streaming=streaming,
     )

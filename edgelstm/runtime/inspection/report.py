@@ -165,6 +165,7 @@ class Inspection:
         parameters: Number of weights in tables, LSTM and other operators, shared ones once.
         weight_bytes: Bytes of these weights by element type.
         sizes: Size by what the bytes hold.
+        macs: Multiply-accumulates of one call; None where a size is left open or a loop has matrix products.
         unrolled_steps: LSTM steps written out as plain operators, outside of loops.
         streaming: Whether the model's card says that its state is meant to survive from call to call.
         warnings: Traps that can be seen in the file.
@@ -181,6 +182,7 @@ class Inspection:
     parameters: int
     weight_bytes: dict[str, int]
     sizes: SizeBreakdown
+    macs: int | None = None
     unrolled_steps: int = 0
     streaming: bool = False
     warnings: tuple[InspectionWarning, ...] = ()

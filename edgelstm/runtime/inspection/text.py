@@ -71,7 +71,8 @@ def _overview(inspection: Inspection) -> list[str]:
     gzip = "" if inspection.gzip_bytes is None else f" ({_size(inspection.gzip_bytes)} gzipped)"
     size = f"{_size(inspection.size_bytes)}{gzip}, {inspection.parameters:,} parameters"
     description = [_INDENT + inspection.description] if inspection.description else []
-    return [str(inspection.path), _INDENT + size, *description, *_streaming(inspection)]
+    macs = [] if inspection.macs is None else [f"{_INDENT}{inspection.macs:,} multiply-accumulates a call"]
+    return [str(inspection.path), _INDENT + size, *macs, *description, *_streaming(inspection)]
 
 
 def _streaming(inspection: Inspection) -> list[str]:

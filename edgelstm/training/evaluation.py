@@ -32,7 +32,7 @@ def evaluate(run: Run | str | Path, file: str | Path | None = None) -> dict[str,
         raise LoadError(f"The training in {opened.folder} is not finished: give its edgelstm train command again.")
     path = Path(file) if file is not None else opened.model_path
     if path.suffix == ".tflite":
-        predict = _file_predict(path)
+        predict = file_predict(path)
     elif path.suffix == ".keras":
         predict = keras_predict(_load_keras(path))
     else:
@@ -44,7 +44,12 @@ def evaluate(run: Run | str | Path, file: str | Path | None = None) -> dict[str,
         raise LoadError(f"{path} does not fit the data of {opened.folder}: {error}") from error
 
 
-def _file_predict(path: Path) -> Predict:
+def file_predict(path: Path) -> Predict:
+    """Lets a .tflite file answer inputs by name, in float32; whatever its output is quantized to.
+
+    Raises:
+        LoadError: If it has several outputs.
+    """
     import edgelstm
 
     model = edgelstm.load(path)

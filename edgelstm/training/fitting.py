@@ -23,6 +23,7 @@ from edgelstm.training.progress import PLATEAU_FACTOR, Progress
 from edgelstm.training.truncation import truncated
 
 Report = Callable[[str], None]
+AfterStep = Callable[[int, int], None]
 AfterEpoch = Callable[[int, dict[str, float]], None]
 
 _KERNELS = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel")
@@ -46,6 +47,8 @@ def fit(
     checkpoint: Path | None = None,
     report: Report | None = None,
     after_epoch: AfterEpoch | None = None,
+    after_step: AfterStep | None = None,
+    keep: str = "best",
 ) -> Progress:
     """Trains a model and gives it the weights of the epoch with the lowest validation loss.
 
@@ -60,6 +63,8 @@ def fit(
         checkpoint: The file that keeps what is needed to go on; None to keep nothing.
         report: Takes a line about what is being done, many times in an epoch.
         after_epoch: Takes the number of an epoch, from 0 on, and its figures; may raise to end the training.
+        after_step: Takes the number of a step, from 1 on, and that of all steps; may change weights.
+        keep: "last" for the weights of the last epoch instead.
 
     Returns:
         What happened. Figures of an epoch are those of Keras, with "val_" in front for the validation split, and
@@ -68,10 +73,11 @@ def fit(
     Raises:
         TrainingInterruptedError: If the user interrupted it.
         LoadError: If the checkpoint is damaged, of another model or of other data.
-        EdgeLSTMError: If the loss is no number any more.
+        EdgeLSTMError: If the loss is no number any more; the model then has the weights of the best epoch so far.
         SettingError: If settings do not fit the model or the data.
     """
-    return Trainer(model, task, data, setup, checkpoint=checkpoint, report=report).run(after_epoch)
+    trainer = Trainer(model, task, data, setup, checkpoint=checkpoint, report=report, keep=keep)
+    return trainer.run(after_epoch, after_step)
 
 
 class Trainer:
@@ -90,8 +96,10 @@ class Trainer:
         *,
         checkpoint: Path | None = None,
         report: Report | None = None,
+        keep: str = "best",
     ) -> None:
         self.progress = Progress()
+        self._keeps_last = keep == "last"
         self._setup, self._report, self._path = setup, report or _ignore, checkpoint
         self._validation = data.validation
         self._fingerprint = "" if checkpoint is None else fingerprint(data)
@@ -115,13 +123,13 @@ class Trainer:
         self._trained.make_train_function()
         self._trained.reset_metrics()
 
-    def run(self, after_epoch: AfterEpoch | None = None) -> Progress:
+    def run(self, after_epoch: AfterEpoch | None = None, after_step: AfterStep | None = None) -> Progress:
         """Does what `fit` promises."""
         self._resume()
         epochs, progress = self._setup.int("epochs"), self.progress
         with _interruptible() as interrupted:
             while not progress.is_over(epochs, self._setup.int("patience")):
-                self._run_epoch(interrupted)
+                self._run_epoch(interrupted, after_step)
                 if after_epoch is not None:
                     after_epoch(progress.epoch - 1, progress.history[-1])
                 if interrupted():
@@ -150,7 +158,7 @@ class Trainer:
         assign(variables, checkpoint.variables)
         self.progress, self._best = checkpoint.progress, checkpoint.best
 
-    def _run_epoch(self, interrupted: Callable[[], bool]) -> None:
+    def _run_epoch(self, interrupted: Callable[[], bool], after_step: AfterStep | None) -> None:
         progress, start, saved = self.progress, time.monotonic(), time.monotonic()
         optimizer, count = own_optimizer(self._trained), len(self._batches)
         logs: dict[str, float] = {}
@@ -158,6 +166,8 @@ class Trainer:
             x = feed(self._model, split.x)
             logs = _step(self._trained.train_function, x, split.y, weights)
             progress.batch += 1
+            if after_step is not None:
+                after_step(progress.epoch * count + progress.batch, self._setup.int("epochs") * count)
             progress.gradient_norms.append(float(optimizer.gradient_norm.numpy()))
             self._report(self._line(count, float(logs["loss"])))
             if interrupted():
@@ -183,11 +193,12 @@ class Trainer:
         progress.seconds += time.monotonic() - start
         figures["seconds"] = progress.seconds
         if not np.isfinite(figures["loss"]):
+            assign(self._model.variables, self._best or values_of(self._model.variables))
             raise EdgeLSTMError(
                 f"The loss became {figures['loss']} in epoch {progress.epoch + 1}, so nothing more can be learnt: "
                 "lower the learning_rate or set clipnorm to 1."
             )
-        if progress.close_epoch(figures):
+        if progress.close_epoch(figures) or self._keeps_last:
             self._best = values_of(self._model.variables)
         if self._setup.str("schedule") == "plateau" and progress.wants_reduction(self._setup.int("patience")):
             optimizer = own_optimizer(self._trained)
@@ -227,11 +238,21 @@ def _step(function: Any, *batch: Any) -> dict[str, float]:
 
 def _regularize(model: Any, factor: float) -> None:
     """Adds the sum of squares of kernels to the loss; what is saved with the model knows nothing of it."""
-    if factor:
-        regularizer = import_keras().regularizers.L2(factor)
-        for variable in model.trainable_variables:
-            if variable.name in _KERNELS:
-                variable.regularizer = regularizer
+    for variable in model.trainable_variables:
+        if isinstance(variable.regularizer, _Squares):
+            variable.regularizer = variable.regularizer.other
+        if factor and variable.name in _KERNELS:
+            variable.regularizer = _Squares(factor, variable.regularizer)
+
+
+class _Squares:
+    """The sum of squares times a factor, and another regularizer that a variable had before."""
+
+    def __init__(self, factor: float, other: Any) -> None:
+        self.squares, self.other = import_keras().regularizers.L2(factor), other
+
+    def __call__(self, value: Any) -> Any:
+        return self.squares(value) if self.other is None else self.squares(value) + self.other(value)
 
 
 @contextlib.contextmanager

@@ -179,6 +179,19 @@ class TestFigures:
         regularized = {v.path for v in model.trainable_variables if v.regularizer is not None}
         assert regularized == {"hidden/kernel", "speed/kernel"}
 
+    def test_l2_is_added_once_to_what_a_variable_has_of_its_own(self):
+        model, *rest = prepare(l2=0.5)
+        kernel = model.get_layer("hidden").kernel
+        kernel.regularizer = keras.regularizers.L1(0.25)
+        for _ in range(2):
+            Trainer(model, *rest)
+        value = kernel.numpy().astype(np.float64)
+        expected = 0.5 * (value**2).sum() + 0.25 * np.abs(value).sum()
+        assert float(kernel.regularizer(kernel)) == pytest.approx(expected, rel=1e-5)
+        model, *rest = prepare()
+        Trainer(model, *rest)
+        assert model.get_layer("hidden").kernel.regularizer is None
+
     def test_class_weights_let_all_classes_count_alike(self):
         _, task, data, _ = prepare(num_train=200)
         y = data.train.y
@@ -239,6 +252,59 @@ class TestTheEnd:
         losses(*[float("nan")] * 3)
         with pytest.raises(EdgeLSTMError, match="The validation loss was never a number"):
             fit_tiny()
+
+    def test_the_weights_of_the_last_epoch_are_kept_where_asked_for(self, losses):
+        losses(0.9, 0.5, 0.7)
+        model, *rest = prepare(epochs=3)
+        seen = []
+
+        def after_epoch(*_):
+            seen.append([variable.numpy() for variable in model.variables])
+
+        done = fit(model, *rest, keep="last", after_epoch=after_epoch)
+        assert done.best_epoch == 1
+        assert any((one != other).any() for one, other in zip(seen[1], seen[2], strict=True))
+        for one, other in zip(seen[2], model.variables, strict=True):
+            np.testing.assert_array_equal(one, other.numpy())
+
+    def test_after_each_step_weights_may_be_changed(self):
+        model, *rest = prepare(epochs=2)
+        kernel = model.get_layer("hidden").kernel
+        steps, mask = [], np.arange(kernel.shape[1]) % 2
+
+        def after_step(step, count):
+            steps.append((step, count))
+            kernel.assign(kernel.numpy() * mask)
+
+        fit(model, *rest, after_step=after_step)
+        assert steps == [(step, 6) for step in range(1, 7)]
+        assert (kernel.numpy()[:, 0] == 0).all()
+        assert (kernel.numpy()[:, 1] != 0).all()
+
+    def test_an_interrupted_training_goes_on_counting_steps(self, tmp_path):
+        path, steps = tmp_path / "checkpoint.npz", []
+        model, *rest = prepare(epochs=2)
+        with pytest.raises(TrainingInterruptedError):
+            fit(model, *rest, checkpoint=path, report=interrupt_after(4), after_step=lambda step, _: steps.append(step))
+        model, *rest = prepare(epochs=2)
+        fit(model, *rest, checkpoint=path, after_step=lambda step, _: steps.append(step))
+        assert steps == [1, 2, 3, 4, 5, 6]
+
+    def test_after_a_loss_that_is_no_number_the_best_weights_are_back(self, losses):
+        losses(0.5, 0.4)
+        best, _ = fit_tiny(epochs=1)
+        losses(0.5, 0.4)
+        model, *rest = prepare(epochs=2)
+        kernel = model.get_layer("hidden").kernel
+
+        def spoil(step, _):
+            if step == 4:
+                kernel.assign(kernel.numpy() * np.nan)
+
+        with pytest.raises(EdgeLSTMError, match="The loss became nan in epoch 2"):
+            fit(model, *rest, after_step=spoil)
+        for one, other in zip(best, model.variables, strict=True):
+            np.testing.assert_array_equal(one, other.numpy())
 
     def test_an_error_after_an_epoch_ends_the_training(self):
         model, *rest = prepare()

@@ -32,6 +32,7 @@ def convert(
     io: str = "float",
     weights: str | Path | None = None,
     custom: Sequence[str] = (),
+    ranges: Mapping[str, tuple[float, float]] | None = None,
     verify: bool = True,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Progress | None = None,
@@ -61,6 +62,8 @@ def convert(
         io: "float" or "int8": type of the inputs and outputs of an int8 file.
         weights: The file with the weights of an architecture in a `.json` file.
         custom: Custom classes of the model, each as "package.module:Class".
+        ranges: (Least, greatest) values of an int8 file that replace calibrated ones, as the stage `qat` learns them,
+            by `LAYER/input`, `LAYER/output` and `LAYER/cell`.
         verify: False leaves parity out; the card says so.
         timeout_s: Limit for each native job, in seconds.
         progress: Called with a word or two at each step.
@@ -72,7 +75,9 @@ def convert(
         ValueError: If an option has a value that is not allowed.
         EdgeLSTMError: If the job cannot be done; nothing is written then.
     """
-    options = Options(quantize, runtime, streaming, approximate_gates, batch, length, padding, io, verify, timeout_s)
+    options = Options(
+        quantize, runtime, streaming, approximate_gates, batch, length, padding, io, verify, timeout_s, ranges or {}
+    )
     output = Path(output)
     options.check(output)
     kind = OUTPUTS[output_kind(output)]

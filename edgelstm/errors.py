@@ -5,6 +5,7 @@
     +-- LoadError             a model file cannot be read or is not safe to read
     +-- DataError             data to train with cannot be read, or nothing can be learnt from it
     +-- SettingError          a task, variant or setting is unknown, or a value is impossible; also a ValueError
+    +-- StageError            a stage of compression does not fit the model
     +-- LoweringError         a layer cannot be expressed in the requested form or precision
     +-- CalibrationError      data given for calibration or verification does not fit the model
     +-- ConversionError       the native converter refused the model, crashed or ran too long
@@ -36,6 +37,10 @@ class DataError(EdgeLSTMError):
 
 class SettingError(EdgeLSTMError, ValueError):
     """A task, a variant or a setting is unknown, or its value is impossible: what was asked for must be changed."""
+
+
+class StageError(EdgeLSTMError):
+    """A stage of compression does not fit the model, or nothing would be left of it."""
 
 
 class LoweringError(EdgeLSTMError):

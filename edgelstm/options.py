@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgelstm.converters.exporters import EXPORTERS
@@ -29,6 +30,7 @@ class Options:
     io: str = "float"
     verify: bool = True
     timeout_s: float = 600.0
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def family(self) -> RuntimeFamily:
@@ -58,6 +60,8 @@ class Options:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name}={number} must be at least 1.")
+        if self.ranges and self.quantize != "int8":
+            raise ValueError(f"ranges are those of int8 values, so they need quantize='int8', not {self.quantize!r}.")
         if self.io == "int8" and self.quantize != "int8":
             raise ValueError(f"io='int8' needs quantize='int8', not {self.quantize!r}.")
         if output_kind(output) == TFLITE:

@@ -180,6 +180,7 @@ def test_a_live_model_gives_the_bytes_of_its_file(build, tmp_path):
         ({"padding": "left"}, r"padding='left' is not known, only 'auto', 'pre', 'post', 'none'\."),
         ({"io": "uint8"}, r"io='uint8' is not known, only 'float', 'int8'\."),
         ({"io": "int8"}, r"io='int8' needs quantize='int8', not 'float32'\."),
+        ({"ranges": {"lstm/input": (-1.0, 1.0)}}, r"ranges are those of int8 values, so they need quantize='int8'"),
         ({"batch": 0}, r"batch=0 must be at least 1\."),
         ({"length": -3}, r"length=-3 must be at least 1\."),
     ],

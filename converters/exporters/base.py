@@ -29,6 +29,8 @@ class Job:
         runtime: What the file is for, a key of `runtimes.FAMILIES`.
         streaming: Whether states stay from call to call.
         timeout_s: Limit for each native job, in seconds.
+        ranges: (Least, greatest) values of int8 tensors that replace calibrated ones, by the names of
+            `lowering.integer.place_ranges`.
     """
 
     saved_model: Path
@@ -40,6 +42,7 @@ class Job:
     runtime: str = "interpreter"
     streaming: bool = False
     timeout_s: float = 600.0
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass

@@ -16,7 +16,14 @@ from edgelstm.converters.exporters.base import Exported, Job, instead, signature
 from edgelstm.converters.exporters.carrier import carrier_graph
 from edgelstm.converters.graph import Graph
 from edgelstm.converters.lowering.fused import fuse_float
-from edgelstm.converters.lowering.integer import Ranges, check_integer, cut_carriers, integer_io, restore_lstms
+from edgelstm.converters.lowering.integer import (
+    Ranges,
+    check_integer,
+    cut_carriers,
+    integer_io,
+    place_ranges,
+    restore_lstms,
+)
 from edgelstm.converters.lowering.streaming import StreamStates
 from edgelstm.errors import CalibrationError, LoweringError
 from edgelstm.runtime.runtimes import FAMILIES
@@ -48,7 +55,7 @@ def export(job: Job) -> Exported:
         )
     carriers = carrier_graph(job, "float32")
     signatures = copy.deepcopy(carriers.model.signatureDefs)
-    ranges = _observe(job, carriers)
+    ranges, unplaced = place_ranges(carriers, job.trace.calls, _observe(job, carriers), job.ranges)
     _check_ranges(carriers, ranges, instead(job, *_COARSER))
     own_inputs, own_outputs = len(carriers.subgraph.inputs), len(carriers.subgraph.outputs)
     cuts = cut_carriers(carriers, job.trace.calls, ranges, streaming=job.streaming)
@@ -73,7 +80,10 @@ def export(job: Job) -> Exported:
     _sign(graph, signatures)
     strip_metadata(graph)
     signature_order(graph, job)
-    notes = integer_io(graph, family.interface_types) if job.io == "int8" else []
+    notes = [
+        f"The given range {name!r} belongs to no tensor of the file; a calibrated one was used." for name in unplaced
+    ]
+    notes += integer_io(graph, family.interface_types) if job.io == "int8" else []
     return Exported(graph, notes, stream.expose() if stream else [])
 
 

@@ -81,6 +81,7 @@ def _job(prepared: Prepared, saved_model: Path, trace: Trace) -> Job:
         runtime=options.runtime,
         streaming=options.streaming,
         timeout_s=options.timeout_s,
+        ranges=options.ranges,
     )
 
 

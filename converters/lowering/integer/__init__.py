@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from edgelstm.converters.lowering.integer.checks import check_integer
 from edgelstm.converters.lowering.integer.cutting import cut_carriers
+from edgelstm.converters.lowering.integer.given import place_ranges
 from edgelstm.converters.lowering.integer.interface import integer_io
 from edgelstm.converters.lowering.integer.ranges import Ranges, asymmetric, cell_exponent
 from edgelstm.converters.lowering.integer.restoring import restore_lstms
@@ -21,5 +22,6 @@ __all__ = [
     "check_integer",
     "cut_carriers",
     "integer_io",
+    "place_ranges",
     "restore_lstms",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,14 +23,17 @@ class Ranges:
         low: Smallest value of each tensor of the float graph, by tensor index; NaN where none was seen.
         high: Largest value.
         cell_peak: Largest |c| over all steps, the initial state included, by call index.
+        given: Tensors whose range was given and is not widened.
     """
 
     low: Array
     high: Array
     cell_peak: Mapping[int, float]
+    given: Container[int] = ()
 
     def of(self, *tensors: int) -> tuple[float, float]:
-        """The range that covers some tensors and zero."""
+        """The range that covers some tensors and zero; of the first one alone if that was given."""
+        tensors = tensors[:1] if tensors[0] in self.given else tensors
         lows = [float(self.low[tensor]) for tensor in tensors if not math.isnan(self.low[tensor])]
         highs = [float(self.high[tensor]) for tensor in tensors if not math.isnan(self.high[tensor])]
         low, high = min([0.0, *lows]), max([0.0, *highs])

@@ -1,0 +1,1 @@
+"""Integer LSTMs simulated: in exact integers, and differentiably for training."""

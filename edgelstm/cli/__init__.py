@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import click
 
 from edgelstm.cli.bench import bench
+from edgelstm.cli.compress import compress, stages
 from edgelstm.cli.convert import convert
 from edgelstm.cli.demo import demo
 from edgelstm.cli.group import CommandGroup, show_version
@@ -50,7 +51,7 @@ def edgelstm(settings: Settings, traceback: bool) -> None:
     settings.traceback = traceback
 
 
-for command in (tasks, train, tune, evaluate, sample, convert, verify, inspect, bench, demo):
+for command in (tasks, train, tune, evaluate, sample, stages, compress, convert, verify, inspect, bench, demo):
     edgelstm.add_command(command)
 
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import click
@@ -27,6 +27,30 @@ def print_warning(message: str) -> None:
     """Prints a warning on stderr, wrapped."""
     text = f"edgelstm: warning: {' '.join(message.split())}"
     click.echo(textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False), err=True)
+
+
+def wrapped(text: str, indent: str, first: str | None = None) -> list[str]:
+    """Returns a text as lines of at most 80 columns; the first one may have an indent of its own."""
+    head = indent if first is None else first
+    return textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def two_columns(rows: Mapping[str, str]) -> list[str]:
+    """Returns names and texts as lines, the texts wrapped in a column of their own."""
+    width = max(map(len, rows)) + 2
+    return [line for name, text in rows.items() for line in wrapped(text, "  " + " " * width, f"  {name:<{width}}")]
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Returns rows as lines with aligned columns, those whose indices are in `right` to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if index in right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def print_json(document: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import click
 
 from edgelstm.cli.options import FILE, POSITIVE, json_option
-from edgelstm.cli.output import WIDTH, print_json, print_warning, working
+from edgelstm.cli.output import WIDTH, print_json, print_warning, two_columns, working, wrapped
 from edgelstm.errors import SettingError
 
 _FIGURE_WIDTH, _LEAST_ROOM = 7, 20
@@ -97,7 +96,7 @@ def tasks(task: str | None, as_json: bool) -> int:
         click.echo(task_text(found[0]))
     else:
         rows = {each.name: f"{each.title} ({', '.join(each.variants)})" for each in found}
-        click.echo("\n".join([*_table(rows), "", "More about one: edgelstm tasks TASK"]))
+        click.echo("\n".join([*two_columns(rows), "", "More about one: edgelstm tasks TASK"]))
     return 0
 
 
@@ -161,7 +160,7 @@ def training_summary(folder: Path, metrics: Mapping[str, Any]) -> str:
         score_table({f"{counts['test']:,} test examples": metrics["test"], **metrics["baselines"]}),
         "",
         f"Written to {folder}:",
-        *_wrapped(files, "  "),
+        *wrapped(files, "  "),
         "",
         "Next:",
         f"  {shlex.join(['edgelstm', 'convert', str(model), '-o', f'{folder}.tflite'])}",
@@ -172,11 +171,6 @@ def training_summary(folder: Path, metrics: Mapping[str, Any]) -> str:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _wrapped(text: str, indent: str, first: str | None = None) -> list[str]:
-    head = indent if first is None else first
-    return textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def describe_task(task: Any) -> dict[str, Any]:
@@ -202,17 +196,11 @@ def task_text(task: Any) -> str:
     sources = described["sources"] | ({"PATH": task.reads} if task.reads else {})
     settings = described["settings"]
     own = {name: value for name, value in settings.items() if name in task.defaults}
-    lines = [*_wrapped(f"{task.name}: {task.title}; scored by {described['score'].replace('_', ' ')}.", "")]
-    lines += ["", "Variants (--variant), the first one if none is given:", *_table(described["variants"])]
-    lines += ["", "Data (--data), the first one if none is given:", *_table(sources)]
+    lines = [*wrapped(f"{task.name}: {task.title}; scored by {described['score'].replace('_', ' ')}.", "")]
+    lines += ["", "Variants (--variant), the first one if none is given:", *two_columns(described["variants"])]
+    lines += ["", "Data (--data), the first one if none is given:", *two_columns(sources)]
     lines += ["", "Settings of the data and the model (--set NAME=VALUE) with their defaults:"]
-    lines += _wrapped("  ".join(f"{name}={value}" for name, value in own.items()), "  ")
+    lines += wrapped("  ".join(f"{name}={value}" for name, value in own.items()), "  ")
     lines += ["", "Settings of the training with their defaults:"]
-    lines += _table({f"{name}={settings[name]}": text for name, text in EXPLANATIONS.items()})
+    lines += two_columns({f"{name}={settings[name]}": text for name, text in EXPLANATIONS.items()})
     return "\n".join(lines)
-
-
-def _table(rows: Mapping[str, str]) -> list[str]:
-    """Two columns, the second one wrapped."""
-    width = max(map(len, rows)) + 2
-    return [line for name, text in rows.items() for line in _wrapped(text, "  " + " " * width, f"  {name:<{width}}")]

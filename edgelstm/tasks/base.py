@@ -179,7 +179,7 @@ class Task(abc.ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    objective: ClassVar[Objective]
+    objective: Objective
     variants: ClassVar[Mapping[str, Variant]]
     sources: ClassVar[Mapping[str, str]]
     reads: ClassVar[str] = ""

@@ -92,6 +92,20 @@ class Vocabulary:
         except ValueError as error:
             raise LoadError(f"{path} is not a vocabulary: {error}") from error
 
+    def renumbered(self, new_ids: npt.NDArray[np.int32]) -> Vocabulary:
+        """Returns the vocabulary of other ids; words that share a new id lose their place to the first one.
+
+        Args:
+            new_ids: The new id of each word, shape (len(self),), from 0 on without gaps, in the old order.
+
+        Raises:
+            ValueError: If the special words would not be in front any more.
+        """
+        words: dict[int, str] = {}
+        for word, new in zip(self.words, new_ids, strict=True):
+            words.setdefault(int(new), word)
+        return Vocabulary([words[index] for index in range(len(words))])
+
     def save(self, path: str | Path) -> None:
         """Writes one line "word id" per word; the file appears complete or not at all.
 

@@ -49,7 +49,11 @@ class HybridTask(WordsTask):
     objective = Classification()
     variants: ClassVar[dict[str, Variant]] = {
         "frozen": Variant("frozen encoder, LSTM 128"),
-        "tuned": Variant("encoder trained along, LSTM 128", {"freeze": False}),
+        "tuned": Variant(
+            "encoder trained along, LSTM 128",
+            # What the frozen encoder takes would wash out what it has learnt before.
+            {"freeze": False, "learning_rate": 0.001, "epochs": 20, "patience": 6},
+        ),
         "bidirectional": Variant("frozen encoder, LSTM 128 in both directions"),
     }
     sources: ClassVar[dict[str, str]] = {

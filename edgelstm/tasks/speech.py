@@ -44,7 +44,9 @@ class SpeechTask(Task):
     variants: ClassVar[dict[str, Variant]] = {
         "lstm": Variant("log-mel features -> 2 x LSTM 64 -> keyword"),
         RAW: Variant("audio -> log-mel features -> 2 x LSTM 64 -> keyword, in one model"),
-        SPEAKER: Variant("log-mel features -> 2 x LSTM 64 -> speaker", {"num_speakers": 12}),
+        SPEAKER: Variant(
+            "log-mel features -> 2 x LSTM 64 -> speaker", {"num_speakers": 12, "epochs": 40, "patience": 10}
+        ),
     }
     sources: ClassVar[dict[str, str]] = {OFFLINE: "words of 2 or 3 syllables, synthesized from a seed"}
     reads = "a folder in the layout of Speech Commands (yes/*.wav, no/*.wav, _background_noise_/*.wav)"

@@ -293,8 +293,12 @@ def test_the_file_stores_the_values_of_the_grid_exactly(bits, tmp_path):
     assert sizes[bits] < sizes[0] - (300 if bits == 4 else -20)  # of 1,200 values
 
 
-@pytest.mark.parametrize("build", [bidirectional, pooled, nested])
-@pytest.mark.parametrize("precision", ["float32", "dynamic", "int8"])
+# Not pooled in int8: the mean over real words divides, and tflite-runtime 2.14 does not divide int8.
+@pytest.mark.parametrize(
+    "build, precision",
+    [(build, precision) for build in (bidirectional, nested) for precision in ("float32", "dynamic", "int8")]
+    + [(pooled, "float32"), (pooled, "dynamic")],
+)
 def test_the_result_converts(build, precision, tmp_path):
     model = build()
     outcome = ShrinkEmbedding(vocabulary=90, rank=6, bits=4, epochs=0).apply(model, workshop_for(model))

@@ -145,10 +145,8 @@ def _common_card(
 def _verification_remarks(report: VerificationReport | None) -> list[str]:
     if report is None:
         return ["The file was not compared with the Keras model."]
-    return [
-        *([report.missing_sentence()] if report.missing else []),
-        *([report.outlier_sentence()] if report.outlier_sentence() else []),
-    ]
+    missing = report.missing_sentence() if report.missing else ""
+    return [sentence for sentence in (missing, report.outlier_sentence()) if sentence]
 
 
 def _onnx_tensor(value: Any) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _lookup(spec: str, module_name: str, name: str) -> Any:
 def _import(spec: str, module_name: str) -> ModuleType:
     import_keras()  # first, so that a module that imports Keras gets it on the right backend
     try:
-        with _current_folder_first():
+        with current_folder_first():
             return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name + ".").startswith(error.name + "."):
@@ -81,7 +81,8 @@ def _import(spec: str, module_name: str) -> ModuleType:
 
 
 @contextmanager
-def _current_folder_first() -> Iterator[None]:
+def current_folder_first() -> Iterator[None]:
+    """Lets modules in the current folder be imported before all others."""
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     importlib.invalidate_caches()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
-from edgelstm.converters.layers import layers_inside
+from edgelstm.converters.layers import layers_inside, own_objects
 from edgelstm.converters.loading.base import Loaded
 from edgelstm.converters.loading.configuration import dictionaries
 from edgelstm.converters.loading.placing import children, variables_of
@@ -47,7 +46,7 @@ def rebase_batch(model: Any, batch: int | None) -> Loaded:
             entry["config"]["batch_shape"] = [batch, *entry["config"]["batch_shape"][1:]]
         if entry.get("class_name") == "Sequential":
             entry["config"].pop("build_input_shape", None)
-    rebased = revive(name, config, _own_objects(model))
+    rebased = revive(name, config, own_objects(layers_inside(model)))
     check_batch(rebased, batch, name)
     for source, target in zip(_variables(model), _variables(rebased), strict=True):
         target.assign(source)
@@ -85,17 +84,3 @@ def _variables(layer: Any) -> Iterator[Any]:
     yield from variables_of(layer)
     for inner in children(layer):
         yield from _variables(inner)
-
-
-def _own_objects(model: Any) -> dict[str, Any]:
-    """Returns the classes and functions of a live model that Keras does not know, by the names it writes for them."""
-    import keras
-
-    objects: dict[str, Any] = {}
-    for layer in layers_inside(model):
-        found: list[Any] = [type(layer), *(value for value in vars(layer).values() if isinstance(value, FunctionType))]
-        for value in found:
-            if not value.__module__.startswith("keras."):
-                objects[keras.saving.get_registered_name(value)] = value
-                objects[value.__name__] = value
-    return objects

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from edgelstm.converters.stages.base import Stage
+from edgelstm.converters.stages.base import Stage, nearest
 from edgelstm.errors import SettingError
 
 STAGES = {
@@ -28,9 +27,7 @@ def find_stage(name: str) -> type[Stage]:
         SettingError: If there is none of that name.
     """
     if name not in STAGES:
-        near = difflib.get_close_matches(name, STAGES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise SettingError(f"There is no stage {name!r}.{hint} Stages are {', '.join(STAGES)}.")
+        raise SettingError(f"There is no stage {name!r}.{nearest(name, STAGES)} Stages are {', '.join(STAGES)}.")
     module, _, attribute = STAGES[name].partition(":")
     found: type[Stage] = getattr(importlib.import_module(module), attribute)
     return found

@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy.typing as npt
@@ -26,7 +26,7 @@ class Examples:
         y: Shape (n, ...).
     """
 
-    x: Mapping[str, Array]
+    x: dict[str, Array]
     y: Array
 
     def __len__(self) -> int:
@@ -169,6 +169,12 @@ class Setting:
 _KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns " Did you mean …?" with the known name that is nearest to a wrong one, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
 class Stage(abc.ABC):
     """One step of a recipe.
 
@@ -192,10 +198,9 @@ class Stage(abc.ABC):
     def __init__(self, **values: Any) -> None:
         for name in values:
             if name not in self.settings:
-                near = difflib.get_close_matches(name, self.settings, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise SettingError(
-                    f"Stage {self.name!r} has no setting {name!r}.{hint} It has {', '.join(self.settings)}."
+                    f"Stage {self.name!r} has no setting {name!r}.{nearest(name, self.settings)} "
+                    f"It has {', '.join(self.settings)}."
                 )
         self.values: dict[str, Value] = {
             name: setting.read(f"Setting {name!r} of stage {self.name!r}", values.get(name, setting.default))

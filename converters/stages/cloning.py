@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from types import FunctionType
+from collections.abc import Mapping
 from typing import Any
 
-from edgelstm.converters.layers import layers_inside
+from edgelstm.converters.layers import layers_inside, own_objects
 from edgelstm.converters.loading.configuration import dictionaries
 from edgelstm.converters.loading.keras_import import import_keras
 from edgelstm.converters.loading.reasons import reason
@@ -82,7 +81,7 @@ def _from_configuration(model: Any) -> Any:
         config = keras.saving.serialize_keras_object(model)
     for entry, _ in dictionaries(config):
         entry.pop("compile_config", None)
-    objects = {**_own_objects(model), **_own_lambdas(model, config)}
+    objects = {**own_objects(_layers(model)), **_own_lambdas(model, config)}
     with ObjectSharingScope(), keras.saving.custom_object_scope(objects):
         return keras.saving.deserialize_keras_object(config, custom_objects=objects, safe_mode=True)
 
@@ -176,27 +175,6 @@ def _variables(model: Any) -> list[Any]:
 def _layers(model: Any) -> list[Any]:
     """The model and all layers inside, outer ones before inner ones."""
     return [model, *layers_inside(model)]
-
-
-def _own_objects(model: Any) -> dict[str, Any]:
-    """Returns the classes and functions of a living model that Keras does not have, by the names it writes for them."""
-    keras = import_keras()
-    objects: dict[str, Any] = {}
-    for layer in _layers(model):
-        for base in (type(layer), *_values(layer)):
-            if not str(base.__module__).startswith("keras."):
-                objects[keras.saving.get_registered_name(base)] = base
-                objects[base.__name__] = base
-    return objects
-
-
-def _values(layer: Any) -> Iterator[Any]:
-    """The functions among a layer's attributes, and the classes of its initializers, regularizers and the like."""
-    for value in vars(layer).values():
-        if isinstance(value, FunctionType):
-            yield value
-        elif hasattr(value, "get_config") and not isinstance(value, type):
-            yield type(value)
 
 
 def _own_lambdas(model: Any, config: Any) -> dict[str, Any]:

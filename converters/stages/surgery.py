@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from types import FunctionType
 from typing import Any
 
-from edgelstm.converters.layers import layers_inside
+from edgelstm.converters.layers import layers_inside, own_objects
 from edgelstm.converters.loading.keras_import import import_keras
 from edgelstm.converters.loading.reasons import reason
 from edgelstm.errors import StageError
@@ -45,7 +44,7 @@ def rebuild(model: Any, change: Change, shape: Shape = lambda _: None) -> tuple[
     check_graph(model)
     named = named_layers(model)
     surgeon = _Surgeon(keras, change, shape)
-    with keras.saving.custom_object_scope(_own_objects(model)):
+    with keras.saving.custom_object_scope(own_objects(layers_inside(model))):
         new = surgeon.model(model)
     return new, {path: surgeon.became[id(layer)] for path, layer in named.items()}
 
@@ -257,15 +256,3 @@ def _lambda_again(layer: Any) -> Any:
         dtype=layer.dtype_policy,
         trainable=layer.trainable,
     )
-
-
-def _own_objects(model: Any) -> dict[str, Any]:
-    """Returns the classes and functions of a model that Keras does not know, by the names it writes for them."""
-    keras = import_keras()
-    objects: dict[str, Any] = {}
-    for layer in layers_inside(model):
-        found: list[Any] = [type(layer), *(each for each in vars(layer).values() if isinstance(each, FunctionType))]
-        for value in found:
-            if not value.__module__.startswith("keras."):
-                objects[keras.saving.get_registered_name(value)] = objects[value.__name__] = value
-    return objects

@@ -6,7 +6,7 @@ import textwrap
 from typing import Any
 
 from edgelstm.artifact import Artifact
-from edgelstm.cli.output import WIDTH
+from edgelstm.cli.output import WIDTH, aligned
 
 _INDENT = "  "
 _LABEL_WIDTH = 11
@@ -70,13 +70,12 @@ def _parity(model: str, parity: list[dict[str, Any]], *, streaming: bool) -> lis
         return _labelled("parity", "not verified")
     invokes = max(entry["invokes"] for entry in parity)
     rows = [("", "largest", "mean", "allowed", "same decision"), *map(_parity_row, parity)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         *_labelled(
             "parity",
             f"difference from {model}, {invokes} calls {'of sequences' if streaming else 'in a row'}",
         ),
-        *((_INDENT * 2 + "  ".join(map(str.ljust, row, widths))).rstrip() for row in rows),
+        *((_INDENT * 2 + line).rstrip() for line in aligned(rows)),
     ]
 
 

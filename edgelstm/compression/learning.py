@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgelstm.errors import DataError, EdgeLSTMError
+from edgelstm.converters.calibration import read_data
+from edgelstm.converters.loading.custom import current_folder_first
+from edgelstm.errors import CalibrationError, DataError, EdgeLSTMError
 from edgelstm.tasks import load_task
 from edgelstm.tasks.base import Array, Data, Predict, Saveable, Setup, Source, Split, Task
 from edgelstm.tasks.objectives import BinaryClassification, Classification, MultiLabel, Objective, Regression
@@ -95,8 +96,10 @@ class Learning:
         """Returns the same with other targets for the training and validation examples, or another loss."""
         if targets is None and loss is None:
             return self
-        objective = type("Targets", (type(self.task.objective),), {"loss": loss or self.task.objective.loss})()
-        objective.metrics = ()
+        own = self.task.objective
+        chosen = own.loss if loss is None else loss
+        other = {"loss": staticmethod(chosen) if callable(chosen) else chosen, "metrics": ()}
+        objective = type("Targets", (type(own),), other)()
         data = self.data
         if targets is not None:
             count = len(data.train)
@@ -231,10 +234,9 @@ def _arrays(spec: str, model: Any) -> tuple[dict[str, Array], Array]:
 
 def _read_npz(path: Path, model: Any) -> tuple[dict[str, Array], Array]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise DataError(f"Cannot read {path}: {error}.") from error
+        arrays = read_data(path)
+    except CalibrationError as error:
+        raise DataError(f"Cannot read {path}: {error}") from error
     if LABELS not in arrays:
         raise DataError(f"{path} has no labels: it needs an array {LABELS!r} beside {', '.join(sorted(arrays))}.")
     y = arrays.pop(LABELS)
@@ -242,18 +244,14 @@ def _read_npz(path: Path, model: Any) -> tuple[dict[str, Array], Array]:
 
 
 def _call(spec: str, module: str, name: str, model: Any) -> tuple[dict[str, Array], Array]:
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
     try:
-        function = getattr(importlib.import_module(module), name)
-        given = function()
-        x, y = _collected(given) if hasattr(given, "element_spec") else given
+        with current_folder_first():
+            given = getattr(importlib.import_module(module), name)()
+            x, y = _collected(given) if hasattr(given, "element_spec") else given
     except EdgeLSTMError:
         raise
     except Exception as error:
         raise DataError(f"--data {spec}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(folder)
     arrays = {key: np.asarray(value) for key, value in x.items()} if isinstance(x, Mapping) else _listed(x, model)
     return _named(arrays, model, spec), np.asarray(y)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 from edgelstm.converters.exporters import EXPORTERS
 from edgelstm.converters.stages import make_stage
-from edgelstm.converters.stages.base import Stage
+from edgelstm.converters.stages.base import Stage, nearest
 from edgelstm.errors import EdgeLSTMError, LoadError, SettingError
 
 SEED, STAGES, EXPORT, QUANTIZE = "seed", "stage", "export", "quantize"
@@ -102,9 +101,7 @@ def _stage(number: int, entry: Mapping[str, Any]) -> Stage:
 def _check_keys(what: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
     for key in table:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise SettingError(f"{what} has no {key!r}.{hint} It has {', '.join(known)}.")
+            raise SettingError(f"{what} has no {key!r}.{nearest(key, known)} It has {', '.join(known)}.")
 
 
 def _toml(value: Any) -> str:

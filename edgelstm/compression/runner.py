@@ -23,7 +23,6 @@ from edgelstm.converters.stages.base import Outcome, Stage
 from edgelstm.converters.stages.cloning import independent_copy
 from edgelstm.errors import LoadError, OutputError
 from edgelstm.source import open_source
-from edgelstm.tasks.base import Saveable
 from edgelstm.training.claims import read_json
 from edgelstm.training.fitting import Report
 from edgelstm.training.folders import check_writable, make_folder, write_complete, write_json
@@ -227,7 +226,7 @@ class _Runner:
         write_complete(self._folder / MODEL, independent_copy(model).save)
         write_complete(self._folder / RECIPE, lambda file: file.write_text(self._recipe.to_toml(), encoding="utf-8"))
         for name, content in learning.data.files.items():
-            _save(content, self._folder / name)
+            content.save(self._folder / name)
         result = Compression(self._folder, artifact, tuple(steps), objective.main, objective.higher_is_better)
         write_json(
             self._folder / REPORT,
@@ -241,10 +240,6 @@ class _Runner:
         )
         shutil.rmtree(self._work, ignore_errors=True)
         return result
-
-
-def _save(content: Saveable, path: Path) -> None:
-    content.save(path)
 
 
 def _write_outcome(place: Path, outcome: Outcome) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from edgelstm.compression.learning import Learning
 from edgelstm.converters.stages.base import Array, Examples
 from edgelstm.errors import EdgeLSTMError
-from edgelstm.tasks.base import Split
 from edgelstm.training.checkpoints import assign, values_of
 from edgelstm.training.feeding import feed, keras_predict
 from edgelstm.training.fitting import Report, fit
@@ -37,12 +36,12 @@ class TrainingWorkshop:
     @property
     def train(self) -> Examples:
         """Examples to learn from."""
-        return _examples(self.learning.data.train)
+        return self.learning.data.train
 
     @property
     def validation(self) -> Examples:
         """Examples to choose by."""
-        return _examples(self.learning.data.validation)
+        return self.learning.data.validation
 
     @property
     def seed(self) -> int:
@@ -104,7 +103,3 @@ class TrainingWorkshop:
     def with_tokens(self, tokens: Mapping[str, Array]) -> TrainingWorkshop:
         """Returns the same workshop with other ids."""
         return dataclasses.replace(self, learning=self.learning.with_tokens(tokens))
-
-
-def _examples(split: Split) -> Examples:
-    return Examples(split.x, split.y)

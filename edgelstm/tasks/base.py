@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edgelstm.converters.stages.base import Examples
 from edgelstm.errors import DataError, SettingError
 from edgelstm.tasks.settings import Setting, Settings, resolve
 
@@ -43,24 +44,8 @@ class Saveable(Protocol):
         """Writes it to a file, complete or not at all. Raises OutputError."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """Examples.
-
-    Attributes:
-        x: Inputs by the names of the model's inputs, each of shape (n, ...).
-        y: What is to be answered, shape (n, ...); its meaning is the objective's.
-    """
-
-    x: Inputs
-    y: Array
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def take(self, indices: Any) -> Split:
-        """Returns some of the examples: numbers, a mask or a slice."""
-        return Split({name: array[indices] for name, array in self.x.items()}, self.y[indices])
+Split = Examples
+"""Examples: inputs by the names of the model's inputs, and what is to be answered, whose meaning is the objective's."""
 
 
 @dataclasses.dataclass(frozen=True)

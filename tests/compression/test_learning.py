@@ -158,6 +158,7 @@ def test_other_targets_and_other_ids(npz):
     np.testing.assert_array_equal(other.data.train.y, targets[:28])
     np.testing.assert_array_equal(other.data.validation.y, targets[28:])
     assert learning.with_targets(None, None) is learning
+    assert learning.with_targets(None, lambda y, answers: (y, answers)).task.objective.loss(1, 2) == (1, 2)
     table = np.array([0, 1, 2, 2, 2, 3, 4], np.int32)
     renumbered = learning.with_tokens({"ids": table})
     for name, part in learning.data.splits.items():

@@ -10,6 +10,7 @@ from keras import layers, ops
 from edgelstm.converters.stages.cloning import copy_weights, independent_copy
 from edgelstm.errors import StageError
 from tests.converters.forms import BY_NAME, TwoReaders, call_model, inputs_for
+from tests.converters.stages.weights import Around
 from tests.converters.tiny import floats, with_random_weights
 
 FORMS = (
@@ -206,17 +207,6 @@ def test_arguments_that_keras_has_forgotten_are_noticed(arguments, message):
     model = Scaled()
     model(floats(2, 4, 3))
     assert_same(model, independent_copy(model))
-
-
-class Around(keras.Model):
-    """Its constructor takes a layer, which would be shared by two models made with it."""
-
-    def __init__(self, inner: Any) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def call(self, x: Any) -> Any:
-        return self.inner(x)
 
 
 class Sharing(Around):

@@ -19,8 +19,9 @@ from tests.converters.stages.weights import (
     CLASSES,
     FEATURES,
     TIME,
-    Resumable,
-    StoppedError,
+    Subclassed,
+    check_resumed,
+    check_seeds,
     constants,
     many,
     one_lstm,
@@ -209,27 +210,11 @@ def test_the_model_that_goes_in_stays_as_it_was_and_shares_nothing():
 
 
 def test_a_seed_gives_the_same_model():
-    stage = Cluster(clusters=4, init="kmeans++", epochs=1)
-    first, second, other = (stage.apply(one_lstm(), workshop(seed)).model.get_weights() for seed in (3, 3, 4))
-    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
-    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+    check_seeds(Cluster(clusters=4, init="kmeans++", epochs=1))
 
 
 def test_an_interrupted_training_goes_on_with_the_same_groups():
-    model, stage = one_lstm(), Cluster(clusters=4, init="kmeans++", epochs=2)
-    through = stage.apply(model, Resumable()).model
-    shop = Resumable(("", 4))
-    with pytest.raises(StoppedError):
-        stage.apply(model, shop)
-    resumed = stage.apply(model, shop).model
-    for one, other in zip(through.get_weights(), resumed.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-class Subclassed(TinyWorkshop):
-    def feed(self, model: Any, examples: Any) -> Any:
-        del model
-        return examples.x["x"]
+    check_resumed(Cluster(clusters=4, init="kmeans++", epochs=2), ("", 4))
 
 
 def test_subclassed_models_are_clustered_where_they_can_be_copied():

@@ -18,8 +18,10 @@ from tests.converters.stages.weights import (
     CLASSES,
     FEATURES,
     TIME,
-    Resumable,
-    StoppedError,
+    Around,
+    Subclassed,
+    check_resumed,
+    check_seeds,
     constants,
     many,
     one_lstm,
@@ -225,28 +227,12 @@ def test_constraints_and_regularizers_of_the_model_hold_meanwhile():
 
 
 def test_a_seed_gives_the_same_model():
-    stage = Prune(ramp_epochs=1, epochs=1)
-    first, second, other = (stage.apply(one_lstm(), workshop(seed)).model.get_weights() for seed in (3, 3, 4))
-    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
-    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+    check_seeds(Prune(ramp_epochs=1, epochs=1))
 
 
 @pytest.mark.parametrize("stop", [("ramp", 1), ("ramp", 3), ("ramp", 4), ("fixed zeros", 2)])
 def test_an_interrupted_training_goes_on_with_the_same_zeros(stop):
-    model, stage = one_lstm(), Prune(every=3, ramp_epochs=2, epochs=1)
-    through = stage.apply(model, Resumable()).model
-    shop = Resumable(stop)
-    with pytest.raises(StoppedError):
-        stage.apply(model, shop)
-    resumed = stage.apply(model, shop).model
-    for one, other in zip(through.get_weights(), resumed.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-class Subclassed(TinyWorkshop):
-    def feed(self, model: Any, examples: Any) -> Any:
-        del model
-        return examples.x["x"]
+    check_resumed(Prune(every=3, ramp_epochs=2, epochs=1), stop)
 
 
 def test_subclassed_models_are_pruned_where_they_can_be_copied():
@@ -259,15 +245,6 @@ def test_subclassed_models_are_pruned_where_they_can_be_copied():
     assert [len(outcome.figures["layers"]), round(outcome.figures["sparsity"], 2)] == [5, 0.8]
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     assert [layer.name for layer in outcome.model.layers] == [layer.name for layer in model.layers]
-
-
-class Around(keras.Model):
-    def __init__(self, inner: Any) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def call(self, x: Any) -> Any:
-        return self.inner(x)
 
 
 def test_a_subclassed_model_without_get_config_is_refused():

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import pytest
 from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 from numpy.typing import NDArray
 
+from edgelstm.converters.stages.base import Stage
 from tests.converters.stages.workshop import TinyWorkshop
 from tests.converters.tiny import floats, functional, sequential
 
@@ -101,6 +103,44 @@ class Resumable(TinyWorkshop):
             if (name, step) == self.stop:
                 self.stop = None
                 raise StoppedError
+
+
+class Subclassed(TinyWorkshop):
+    """For models that do not tell their inputs."""
+
+    def feed(self, model: Any, examples: Any) -> Any:
+        del model
+        return examples.x["x"]
+
+
+class Around(keras.Model):
+    """Its constructor takes a layer, which would be shared by two models made with it."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x: Any) -> Any:
+        return self.inner(x)
+
+
+def check_seeds(stage: Stage) -> None:
+    """A stage makes the same model for the same seed, and another one for another."""
+    first, second, other = (stage.apply(one_lstm(), workshop(seed)).model.get_weights() for seed in (3, 3, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def check_resumed(stage: Stage, stop: tuple[str, int]) -> None:
+    """A stage that was stopped after a step and goes on comes to the same weights as without the stop."""
+    model = one_lstm()
+    through = stage.apply(model, Resumable()).model
+    shop = Resumable(stop)
+    with pytest.raises(StoppedError):
+        stage.apply(model, shop)
+    resumed = stage.apply(model, shop).model
+    for one, other in zip(through.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 class Constant(NamedTuple):

@@ -15,6 +15,7 @@ STAGES = {
     "factorize": "edgelstm.converters.stages.factorize:Factorize",
     "shrink-embedding": "edgelstm.converters.stages.shrink_embedding:ShrinkEmbedding",
     "cluster": "edgelstm.converters.stages.cluster:Cluster",
+    "distill": "edgelstm.converters.stages.distill:Distill",
     "qat": "edgelstm.converters.stages.qat:Qat",
 }
 """Where each stage is defined."""

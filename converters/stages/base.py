@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy.typing as npt
 
@@ -64,6 +64,7 @@ class Workshop(Protocol):
         keep: str = "best",
         loss: Callable[[Any, Any], Any] | None = None,
         targets: Array | None = None,
+        examples: Examples | None = None,
         after_step: Callable[[int, int], None] | None = None,
         name: str = "",
     ) -> None:
@@ -78,7 +79,8 @@ class Workshop(Protocol):
             keep: "best": ends with the weights of the epoch with the lowest validation loss; "last": with the last.
             loss: Function of (targets, answers), a loss for each example; None for that of the data.
             targets: Instead of the labels of `train` and `validation`, in this order, shape (n train + n validation,
-                ...).
+                ...). Examples are then not varied, since targets belong to them as they are.
+            examples: To learn from instead of `train`; `targets`, if given, are theirs.
             after_step: Called with (number of the step from 1 on, number of all steps) after each.
             name: Of this training within the stage; where a stage trains twice, they differ.
 
@@ -88,6 +90,25 @@ class Workshop(Protocol):
 
     def loss(self, model: Any) -> float:
         """Returns the loss on `validation`."""
+
+    def label_loss(self, targets: Any, answers: Any) -> Any:
+        """Returns what answers cost, before any mean over examples: the loss of the data.
+
+        Args:
+            targets: Labels, an array or tensor of shape (n, ...).
+            answers: A tensor, shape (n, ..., width).
+
+        Returns:
+            A tensor that can be differentiated: a loss for each example, or for each of their steps, shape (n, ...).
+        """
+
+    def cached(self, name: str, make: Callable[[], Array]) -> Array:
+        """Returns an array that was made before, or makes it and keeps it for a later run.
+
+        Args:
+            name: Of the array; another one where what it is made of has changed.
+            make: Makes it.
+        """
 
     def score(self, model: Any) -> float:
         """Returns the main score on `validation`; more is better (an error comes with a minus)."""
@@ -219,6 +240,14 @@ class Stage(abc.ABC):
             StageError: If the stage does not fit the model.
             EdgeLSTMError: If a training fails.
         """
+
+    def weaker(self) -> Self | None:
+        """Returns the stage with settings that change less, for a guard to try next; None where there are none."""
+        return None
+
+    def but(self, **values: Any) -> Self:
+        """Returns the stage with some other settings."""
+        return type(self)(**{**self.values, **values})
 
     def number(self, name: str) -> float:
         """Returns a setting that is a number."""

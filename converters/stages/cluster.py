@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -67,6 +67,11 @@ class Cluster(Stage):
         counts = {matrix.name: len(np.unique(matrix.read())) for matrix in matrices}
         figures = {"distinct_values": max(counts.values()), "layers": counts}
         return Outcome(result, notes_on_others(work, matrices), figures)
+
+    def weaker(self) -> Self | None:
+        """Four times as many values, up to 256."""
+        clusters = int(self.number("clusters"))
+        return self.but(clusters=min(4 * clusters, _MOST)) if clusters < _MOST else None
 
     def _where(self, setting: str) -> str:
         return f"Setting {setting!r} of stage {self.name!r}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from edgelstm.converters.stages.narrowing import (
 )
 from edgelstm.converters.stages.surgery import named_layers, rebuild
 from edgelstm.errors import SettingError, StageError
+
+MOST_ENERGY = 0.99
+"""Beyond it a guard looks for no weaker stage."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +111,14 @@ class Factorize(Stage):
             "layers": {cut.path: _figures(cut, ranks[cut.path]) for cut in chosen},
         }
         return Outcome(new, tuple(notes), figures)
+
+    def weaker(self) -> Self | None:
+        """Twice the rank, or half the loss or energy that may go."""
+        if self.number("rank"):
+            return self.but(rank=2 * int(self.number("rank")))
+        if self.number("max_loss"):
+            return self.but(max_loss=self.number("max_loss") / 2)
+        return self.but(energy=(1 + self.number("energy")) / 2) if self.number("energy") < MOST_ENERGY else None
 
     def _layers(self, model: Any) -> tuple[dict[str, Any], list[str]]:
         """The layers of the chosen kinds by path, and notes on those that must stay."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from edgelstm.converters.stages.base import Array, Outcome, Setting, Stage, Work
 from edgelstm.converters.stages.cloning import copy_weights, independent_copy
 from edgelstm.converters.stages.matrices import Matrix, choose, notes_on_others, parse_overrides
 from edgelstm.errors import MissingExtraError, SettingError
+
+LEAST_SPARSITY = 1 / 3
+"""With less zeros a file packs hardly better."""
 
 _INSTALL = 'Install what pruning needs with: pip install "edgelstm[convert]"'
 
@@ -86,6 +89,13 @@ class Prune(Stage):
         copy_weights(work, result)
         notes = (*notes_on_others(work, [matrix for matrix, _ in chosen]), *self._notes(chosen))
         return Outcome(result, notes, _figures([matrix for matrix, _ in chosen]))
+
+    def weaker(self) -> Self | None:
+        """Twice as many weights that stay, as long as a third becomes zero; a pattern has nothing weaker."""
+        sparsity = 2 * self.number("sparsity") - 1
+        if self.word("pattern") or sparsity < LEAST_SPARSITY:
+            return None
+        return self.but(sparsity=sparsity, initial=min(self.number("initial"), sparsity))
 
     def _where(self, setting: str) -> str:
         return f"Setting {setting!r} of stage {self.name!r}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from edgelstm.converters.stages.base import Outcome, Setting, Stage, Workshop
 from edgelstm.converters.stages.surgery import named_layers, rebuild
@@ -13,6 +13,9 @@ from edgelstm.converters.stages.units.cut import cut
 from edgelstm.converters.stages.units.importance import lasso_penalty, norms, taylor, weights_of
 from edgelstm.converters.stages.units.trace import Trace
 from edgelstm.errors import StageError
+
+LEAST_FRACTION = 0.05
+"""A cut below this is not worth a training."""
 
 _KINDS = {"lstm": ("lstm",), "all": ("lstm", "rnn", "dense", "conv")}
 
@@ -56,6 +59,11 @@ class PruneUnits(Stage):
             smaller = self._step(smaller, workshop, found, kept, step)
         return Outcome(smaller, self._notes(trace, only), _figures(trace, Trace(smaller)))
 
+    def weaker(self) -> Self | None:
+        """Half the fraction, down to 5 %."""
+        half = self.number("fraction") / 2
+        return self.but(fraction=half) if half >= LEAST_FRACTION else None
+
     def _kept(self, group: Group) -> int:
         return kept_units(
             group, self.number("fraction"), int(self.number("multiple_of")), int(self.number("min_units"))
@@ -68,7 +76,8 @@ class PruneUnits(Stage):
             group.names: len(group.roots) - round((len(group.roots) - kept[group.names]) * step / steps)
             for group in start
         }
-        worth = taylor(trace, workshop.train) if self.word("importance") == "taylor" else norms(trace)
+        by_slope = self.word("importance") == "taylor"
+        worth = taylor(trace, workshop.train, workshop.label_loss) if by_slope else norms(trace)
         smaller = cut(trace, least_units(trace, due, groups(trace, _KINDS["all"]), worth))
         workshop.report(f"Step {step} of {steps}: {_sizes(Trace(smaller))}.")
         workshop.finetune(

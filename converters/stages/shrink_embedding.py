@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -124,6 +124,20 @@ class ShrinkEmbedding(Stage):
             "tables": {plan.table.path: self._figures(plan) for plan in plans},
         }
         return Outcome(_on_grids(new, plans), tuple(notes), figures, tokens)
+
+    def weaker(self) -> Self | None:
+        """More words, wider rows and 8 bits instead of 4, wherever that is a change."""
+        changes: dict[str, Any] = {}
+        if self.number("min_count") > 1:
+            changes["min_count"] = self._whole("min_count") // 2
+        for name in ("vocabulary", "rank"):
+            if self.number(name):
+                changes[name] = 2 * self._whole(name)
+        if 0 < self.number("energy") < 1:
+            changes["energy"] = (1 + self.number("energy")) / 2
+        if self.values["bits"] == 4:
+            changes["bits"] = 8
+        return self.but(**changes) if changes else None
 
     def _whole(self, name: str) -> int:
         return int(self.number(name))

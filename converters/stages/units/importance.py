@@ -26,7 +26,7 @@ def norms(trace: Trace) -> Array:
     return np.sqrt(_per_unit(trace, values))
 
 
-def taylor(trace: Trace, examples: Examples) -> Array:
+def taylor(trace: Trace, examples: Examples, label_loss: Callable[[Any, Any], Any]) -> Array:
     """Returns by how much the loss would change, to first order, without each unit.
 
     The square of the sum of weight times gradient over all weights of a unit, in the mean over small batches of the
@@ -35,12 +35,13 @@ def taylor(trace: Trace, examples: Examples) -> Array:
     Args:
         trace: Of the model.
         examples: At most the first 256 are used.
+        label_loss: Function of (labels, answers), see `Workshop.label_loss`.
 
     Returns:
         Shape (roots,), by root.
 
     Raises:
-        StageError: If the model has several outputs, or its outputs do not fit the labels.
+        StageError: If the model has several outputs.
 
     Source: Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, equations 8 and 9.
     """
@@ -51,14 +52,13 @@ def taylor(trace: Trace, examples: Examples) -> Array:
         raise StageError(f"Model {model.name!r} has {len(model.outputs)} outputs; importance 'taylor' needs one.")
     worth = np.zeros(len(trace.ties.roots()))
     count = min(len(examples), _MOST_EXAMPLES)
-    loss = loss_for(np.asarray(model(feed(model, examples.take(slice(0, _BATCH))), training=False)), examples.y)
     watched = [each.value for each in variables]
     for start in range(0, count, _BATCH):
         part = examples.take(slice(start, min(start + _BATCH, count)))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(watched)
             made = model(feed(model, part), training=False)
-            value = loss(part.y.reshape(made.shape) if part.y.size == np.prod(made.shape) else part.y, made)
+            value = _mean(label_loss(part.y, made), getattr(made, "_keras_mask", None))
         gradients = [None if each is None else tf.convert_to_tensor(each) for each in tape.gradient(value, watched)]
         products = {
             id(variable): np.asarray(variable.numpy(), np.float64) * gradient.numpy()
@@ -67,6 +67,16 @@ def taylor(trace: Trace, examples: Examples) -> Array:
         }
         worth += len(part) / count * _per_unit(trace, products) ** 2
     return worth
+
+
+def _mean(losses: Any, mask: Any) -> Any:
+    """The mean of losses, over the steps that count where there is a mask of steps."""
+    import tensorflow as tf
+
+    if mask is None or len(mask.shape) != len(losses.shape):
+        return tf.reduce_mean(losses)
+    counts = tf.cast(mask, losses.dtype)
+    return tf.reduce_sum(counts * losses) / tf.maximum(tf.reduce_sum(counts), 1)
 
 
 def lasso_penalty(trace: Trace, factor: float) -> Callable[[Any], Any]:
@@ -130,33 +140,3 @@ def _per_unit(trace: Trace, values: Mapping[int, Array]) -> Array:
             row, column = np.nonzero(left[:, None] == right[None, :])
             np.subtract.at(sums, left[row], both[row, column])
     return sums
-
-
-def loss_for(answers: Array, labels: Array) -> Callable[[Any, Any], Any]:
-    """Returns the loss that fits some outputs and labels: cross-entropy for classes, the square error for numbers.
-
-    Args:
-        answers: Outputs for the first of the labels, shape (examples, ..., outputs).
-        labels: Shape (n, ...).
-
-    Raises:
-        StageError: If they do not fit each other.
-    """
-    losses = import_keras().losses
-    loss: Callable[[Any, Any], Any]
-    width, inside = answers.shape[-1], bool((answers >= 0).all() and (answers <= 1).all())
-    shares = inside and bool(np.allclose(answers.sum(axis=-1), 1, atol=1e-3))
-    if width > 1 and labels.shape[1:] == answers.shape[1:-1] and np.issubdtype(labels.dtype, np.integer):
-        loss = losses.SparseCategoricalCrossentropy(from_logits=not shares)
-    elif np.prod(labels.shape[1:]) != np.prod(answers.shape[1:]):
-        raise StageError(
-            f"Outputs of shape {answers.shape[1:]} do not fit labels of shape {labels.shape[1:]} and type "
-            f"{labels.dtype}; importance 'taylor' cannot tell their loss. Use importance 'norm'."
-        )
-    elif width > 1 and np.allclose(labels.sum(axis=-1), 1) and (labels >= 0).all():
-        loss = losses.CategoricalCrossentropy(from_logits=not shares)
-    elif np.isin(labels, (0, 1)).all():
-        loss = losses.BinaryCrossentropy(from_logits=not inside)
-    else:
-        loss = losses.MeanSquaredError()
-    return loss

@@ -12,7 +12,7 @@ from keras import layers
 
 import edgelstm
 from edgelstm.converters.stages.prune_units import PruneUnits
-from edgelstm.converters.stages.units.importance import loss_for, norms, taylor
+from edgelstm.converters.stages.units.importance import norms, taylor
 from edgelstm.converters.stages.units.trace import Trace
 from edgelstm.errors import EdgeLSTMError, SettingError, StageError
 from tests.converters.forms import BY_NAME as FORMS
@@ -133,7 +133,7 @@ def test_taylor_is_the_slope_of_the_loss_along_a_unit() -> None:
     examples = shop.train
     trace = Trace(model)
     ids = next(source.ids for source in trace.sources if source.name == "second")
-    worth = taylor(trace, examples)[trace.ties.roots()[ids]]
+    worth = taylor(trace, examples, shop.label_loss)[trace.ties.roots()[ids]]
     second, answer = model.get_layer("second"), model.get_layer("answer")
     start, step = model.get_weights(), 1e-2
 
@@ -197,33 +197,6 @@ def test_fine_tuning_is_as_set() -> None:
         (8, {"epochs": 9, "learning_rate": None, "keep": "last", "name": "lasso"}),
         (4, {"epochs": 3, "learning_rate": None, "name": "step 1"}),
     ]
-
-
-SHARES = np.array([[0.2, 0.8], [0.5, 0.5]], np.float32)
-
-
-@pytest.mark.parametrize(
-    "answers, labels, name, from_logits",
-    [
-        (SHARES, np.array([0, 1]), "SparseCategoricalCrossentropy", False),
-        (4 * SHARES, np.array([0, 1]), "SparseCategoricalCrossentropy", True),
-        (SHARES, np.array([[0.0, 1.0], [1.0, 0.0]]), "CategoricalCrossentropy", False),
-        (SHARES[:, :1], np.array([0, 1]), "BinaryCrossentropy", False),
-        (-SHARES[:, :1], np.array([0.0, 1.0]), "BinaryCrossentropy", True),
-        (SHARES, np.array([[1, 1], [0, 1]]), "BinaryCrossentropy", False),
-        (SHARES[:, :1], np.array([0.3, 1.7]), "MeanSquaredError", None),
-        (SHARES, np.array([[0.3, 1.7], [0.1, 0.2]]), "MeanSquaredError", None),
-    ],
-)
-def test_the_loss_of_taylor_fits_the_labels(answers: Any, labels: Any, name: str, from_logits: bool | None) -> None:
-    loss: Any = loss_for(answers, labels)
-    assert type(loss).__name__ == name
-    assert loss.get_config().get("from_logits") == from_logits
-
-
-def test_labels_that_fit_no_loss_are_refused() -> None:
-    with pytest.raises(StageError, match=r"shape \(2,\) do not fit labels of shape \(3,\)"):
-        loss_for(SHARES, np.zeros((2, 3)))
 
 
 def test_taylor_of_several_outputs_is_refused() -> None:

@@ -41,6 +41,7 @@ class TinyWorkshop:
         self.seed, self.loss_name, self.learning_rate = seed, loss_name, learning_rate
         self.lines: list[str] = []
         self.trainings: list[dict[str, Any]] = []
+        self.made: list[str] = []
 
     def finetune(
         self,
@@ -51,14 +52,16 @@ class TinyWorkshop:
         keep: str = "best",
         loss: Callable[[Any, Any], Any] | None = None,
         targets: Array | None = None,
+        examples: Examples | None = None,
         after_step: Callable[[int, int], None] | None = None,
         name: str = "",
     ) -> None:
         self.trainings.append({"epochs": epochs, "keep": keep, "name": name})
         if not epochs:
             return
-        count, batch = len(self.train), 16
-        y = self.train.y if targets is None else targets[:count]
+        train = self.train if examples is None else examples
+        count, batch = len(train), 16
+        y = train.y if targets is None else targets[:count]
         y_validation = self.validation.y if targets is None else targets[count:]
         keras.utils.set_random_seed(self.seed)
         optimizer = keras.optimizers.Adam(self.learning_rate if learning_rate is None else learning_rate)
@@ -68,7 +71,7 @@ class TinyWorkshop:
             order = np.random.default_rng([self.seed, epoch]).permutation(count)
             for start in range(0, count, batch):
                 chosen = order[start : start + batch]
-                value = model.train_on_batch(self.feed(model, self.train.take(chosen)), y[chosen])
+                value = model.train_on_batch(self.feed(model, train.take(chosen)), y[chosen])
                 if not np.isfinite(value):
                     model.set_weights(best)
                     raise EdgeLSTMError(f"The loss became {value} in epoch {epoch + 1}.")
@@ -84,6 +87,17 @@ class TinyWorkshop:
         """The loss on the validation examples."""
         model.compile(loss=self.loss_name)
         return float(model.evaluate(self.feed(model, self.validation), self.validation.y, verbose=0))
+
+    def label_loss(self, targets: Any, answers: Any) -> Any:
+        """The loss of each example, or of each step."""
+        if len(targets.shape) == len(answers.shape) - 1 and answers.shape[-1] == 1:
+            targets = targets[..., None]
+        return keras.losses.get(self.loss_name)(targets, answers)
+
+    def cached(self, name: str, make: Callable[[], Array]) -> Array:
+        """Keeps nothing."""
+        self.made.append(name)
+        return make()
 
     def score(self, model: Any) -> float:
         """Minus the loss."""

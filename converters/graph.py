@@ -6,16 +6,16 @@ A `Graph` edits one subgraph, the first one unless told otherwise; the others ar
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any
 
-import flatbuffers
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
+from edgelstm.converters.flatbuffer import SharingBuilder
+
 FILE_IDENTIFIER = b"TFL3"
-BUFFER_ALIGNMENT = 16  # `force_align: 16` of Buffer.data in the schema, which generated Python code leaves out
 ABSENT = -1  # the index of an optional input that is not given
 
 DTYPES: dict[int, Any] = {
@@ -31,19 +31,6 @@ DTYPES: dict[int, Any] = {
 TENSOR_TYPES = {np.dtype(dtype): tensor_type for tensor_type, dtype in DTYPES.items()}
 
 Array = npt.NDArray[Any]
-
-
-class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
-    """A builder that aligns byte vectors as the TFLite schema demands."""
-
-    def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802 (the name is the library's)
-        if x.dtype != np.uint8:
-            return int(super().CreateNumpyVector(x))
-        self.StartVector(1, x.size, BUFFER_ALIGNMENT)
-        self.head = self.Head() - x.size
-        self.Bytes[self.Head() : self.Head() + x.size] = x.tobytes()
-        self.vectorNumElems = x.size
-        return int(self.EndVector())
 
 
 class Graph:
@@ -78,7 +65,7 @@ class Graph:
 
     def to_bytes(self) -> bytes:
         """The model as a .tflite file, deterministic: same graph, same bytes."""
-        builder = _AlignedBuilder(1 << 16)
+        builder = SharingBuilder(1 << 16)
         builder.Finish(self.model.Pack(builder), FILE_IDENTIFIER)
         return bytes(builder.Output())
 
@@ -276,7 +263,7 @@ class Graph:
                 operator.opcodeIndex = renumbered[operator.opcodeIndex]
 
     def prune_tensors(self) -> None:
-        """Drops tensors and buffers nobody refers to; tensor indices change."""
+        """Drops tensors and buffers nobody refers to, and what says nothing about them; tensor indices change."""
         used = set(self.subgraph.inputs) | set(self.subgraph.outputs)
         for operator in self.operators:
             used.update(operator.inputs, operator.outputs, _indices(operator.intermediates))
@@ -296,7 +283,22 @@ class Graph:
         self.subgraph.tensors = [self.subgraph.tensors[index] for index in sorted(used)]
         self._prune_buffers()
 
+    def strip_names(self, keep: Iterable[str] = ()) -> None:
+        """Drops the names of all tensors, in whatever subgraph, but those of inputs, outputs and a few others.
+
+        Args:
+            keep: Names that tensors are found by.
+        """
+        kept = {name.encode() for name in keep}
+        main = self.model.subgraphs[0]
+        ends = {*_indices(main.inputs), *_indices(main.outputs)}
+        for graph in self.model.subgraphs:
+            for index, tensor in enumerate(graph.tensors):
+                if tensor.name not in kept and not (graph is main and index in ends):
+                    tensor.name = None
+
     def _prune_buffers(self) -> None:
+        self._drop_empty()
         self._share_buffers()
         used = {0}
         for graph in self.model.subgraphs:
@@ -310,18 +312,36 @@ class Graph:
         for entry in self.model.metadata or []:
             entry.buffer = renumbered[int(entry.buffer)]
 
+    def _drop_empty(self) -> None:
+        """Gives tensors without a value the empty buffer 0, and no quantization where it has no numbers."""
+        for graph in self.model.subgraphs:
+            for tensor in graph.tensors:
+                if _is_empty(self.model.buffers[tensor.buffer].data):
+                    tensor.buffer = 0
+                if tensor.quantization is not None and _says_nothing(tensor.quantization):
+                    tensor.quantization = None
+
     def _share_buffers(self) -> None:
         """Lets constants of equal bytes, in whatever subgraph, refer to one buffer."""
         first: dict[bytes, int] = {}
         for graph in self.model.subgraphs:
             for tensor in graph.tensors:
                 data = self.model.buffers[tensor.buffer].data
-                if data is not None and len(data) and not tensor.isVariable:
+                if not _is_empty(data) and not tensor.isVariable:
                     tensor.buffer = first.setdefault(np.asarray(data, np.uint8).tobytes(), int(tensor.buffer))
 
 
 def _indices(values: Iterable[Any] | None) -> list[int]:
     return [] if values is None else [int(value) for value in values]
+
+
+def _is_empty(values: Sized | None) -> bool:
+    return values is None or len(values) == 0
+
+
+def _says_nothing(parameters: Any) -> bool:
+    vectors = (parameters.min, parameters.max, parameters.scale, parameters.zeroPoint)
+    return parameters.details is None and all(map(_is_empty, vectors))
 
 
 def quantization(scale: float, zero_point: int = 0) -> Any:

@@ -14,6 +14,7 @@ from edgelstm.converters.exporters.saved_model import Served, ServedTensor
 from edgelstm.converters.lowering.calls import LstmCall, Trace
 from edgelstm.converters.lowering.forms import form_of
 from edgelstm.converters.lowering.fused import why_not_fused
+from edgelstm.converters.lowering.mixed import resolve_layers
 from edgelstm.converters.lowering.onnx_lstm import OnnxCall
 from edgelstm.converters.verification import VerificationReport
 from edgelstm.runtime.inspection import Inspection
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 # Element types of ONNX's TensorProto, which cannot be asked where onnx is not installed.
 ONNX_DTYPES = {1: "float32", 6: "int32", 7: "int64", 9: "bool"}
-_EXPECTED = ("lstm-as-loop",)  # no trap in a file that was asked for like that
 _IN_FORM = {"fused": "a loop", "loop": "Keras' own loop", "unrolled": "a sequence of steps"}
 
 
@@ -52,23 +52,35 @@ def tflite_card(
     options = prepared.options
     form = options.family.form
     remarks = [*_form_remarks(trace, options.family), *trace.notes, *exported.notes]
-    traps = [warning.message for warning in inspection.warnings if warning.code not in _EXPECTED]
+    expected = expected_traps(inspection, trace, options)
+    traps = [warning.message for warning in inspection.warnings if warning.code not in expected]
+    layers = resolve_layers(options.layers, trace)
     verified = {parity.runtime.split()[0]: parity.passed for parity in report.parities} if report else {}
     return {
         **_common_card(file.name, prepared, report, [*remarks, *traps]),
         "io": options.io,
         "runtime": options.runtime,
         "form": form,
+        "names": "stripped" if options.strip_names else "kept",
         "state": _state(options.streaming, exported),
         "inputs": [_tensor(entry) for entry in inspection.inputs],
         "outputs": [_tensor(entry) for entry in inspection.outputs],
         "operators": {entry.name: entry.count for entry in inspection.operators},
-        "lstms": [_lstm(call, options) for call in trace.calls],
+        "layers": dict(options.layers),
+        "lstms": [_lstm(call, options, layers.get(call.layer, options.quantize)) for call in trace.calls],
         "parameters": inspection.parameters,
         "size_bytes": inspection.size_bytes,
         "sizes": inspection.to_json()["sizes"],
         "support": support_entries(inspection, file, verified),
     }
+
+
+def expected_traps(inspection: Inspection, trace: Trace, options: Options) -> tuple[str, ...]:
+    """Codes of warnings that are no traps in a file that was asked for like that."""
+    layers = resolve_layers(options.layers, trace)
+    asked = sum(layers.get(call.layer, options.quantize) == "float32" for call in trace.calls)
+    found = sum(lstm.precision == "float32" for lstm in inspection.lstms)
+    return ("lstm-as-loop", "lstm-stayed-float32") if found <= asked else ("lstm-as-loop",)
 
 
 def onnx_card(
@@ -128,7 +140,7 @@ def _common_card(
         "edgelstm": version("edgelstm"),
         "model": {"file": file},
         "source": {"name": source.name, "sha256": source.sha256, "class": type(source.model).__name__},
-        "recipe": [],
+        "recipe": [dict(stage) for stage in source.recipe],
         "precision": options.quantize,
         "padding": options.padding,
         "approximate_gates": options.approximate_gates,
@@ -166,14 +178,14 @@ def _state(streaming: bool, exported: Exported) -> dict[str, Any]:
     return {"semantics": "streaming", "states": [state.to_json() for state in exported.states]}
 
 
-def _lstm(call: LstmCall, options: Options) -> dict[str, Any]:
+def _lstm(call: LstmCall, options: Options, precision: str) -> dict[str, Any]:
     return {
         "layer": call.layer,
         "units": call.units,
         "activation": call.activation,
         "recurrent_activation": call.recurrent_activation,
         "form": form_of(call, options.family.form, options.family),
-        "precision": options.quantize,
+        "precision": precision,
     }
 
 

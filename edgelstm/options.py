@@ -12,6 +12,7 @@ from edgelstm.errors import LoweringError
 from edgelstm.runtime.runtimes import FAMILIES, RuntimeFamily
 
 IO_TYPES = ("float", "int8")
+LAYER_PRECISIONS = ("dynamic", "float16", "float32")
 TFLITE, ONNX, SAVED_MODEL = "tflite", "onnx", "saved_model"
 DEFAULT_STREAM_LENGTH = 1
 
@@ -31,6 +32,8 @@ class Options:
     verify: bool = True
     timeout_s: float = 600.0
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    layers: Mapping[str, str] = field(default_factory=dict)
+    strip_names: bool = False
 
     @property
     def family(self) -> RuntimeFamily:
@@ -56,6 +59,7 @@ class Options:
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"{name}={value!r} is not known, only {', '.join(map(repr, allowed))}.")
+        self._check_layers()
         for name in ("batch", "length"):
             number = getattr(self, name)
             if number is not None and number < 1:
@@ -65,10 +69,20 @@ class Options:
         if self.io == "int8" and self.quantize != "int8":
             raise ValueError(f"io='int8' needs quantize='int8', not {self.quantize!r}.")
         if output_kind(output) == TFLITE:
-            self.family.check_precision(self.quantize)
+            for precision in (self.quantize, *self.layers.values()):
+                self.family.check_precision(precision)
             self._check_interface()
         else:
             self._check_plain(output)
+
+    def _check_layers(self) -> None:
+        for layer, precision in self.layers.items():
+            if precision == "int8" and self.quantize != "int8":
+                raise ValueError(f"layers={{{layer!r}: 'int8'}} needs quantize='int8', not {self.quantize!r}.")
+            if precision != "int8" and precision not in LAYER_PRECISIONS:
+                raise ValueError(
+                    f"layers={{{layer!r}: {precision!r}}} is not known, only {', '.join(map(repr, LAYER_PRECISIONS))}."
+                )
 
     def _check_interface(self) -> None:
         types = self.family.interface_types
@@ -81,7 +95,7 @@ class Options:
     def _check_plain(self, output: Path) -> None:
         """ONNX and SavedModel files are float32 and for no runtime of TensorFlow Lite."""
         plain = Options()
-        for name in ("quantize", "runtime", "streaming", "io"):
+        for name in ("quantize", "runtime", "streaming", "io", "layers", "strip_names"):
             if getattr(self, name) != getattr(plain, name):
                 raise LoweringError(
                     f"{_as_flag(name, getattr(self, name))} is an option of .tflite files, and {output} is to be "
@@ -89,9 +103,12 @@ class Options:
                 )
 
 
-def _as_flag(name: str, value: str | bool) -> str:
+def _as_flag(name: str, value: str | bool | Mapping[str, str]) -> str:
     """An option as it is given on the command line."""
-    return f"--{name}" if value is True else f"--{name} {value}"
+    if isinstance(value, Mapping):
+        return " ".join(f"--layer {layer}={precision}" for layer, precision in value.items())
+    flag = f"--{name.replace('_', '-')}"
+    return flag if value is True else f"{flag} {value}"
 
 
 _DESCRIPTIONS = {ONNX: "an ONNX file", SAVED_MODEL: "a SavedModel folder"}

@@ -12,6 +12,7 @@ from edgelstm.converters import streams
 from edgelstm.converters.calibration import fit_data, generate_data, read_data
 from edgelstm.converters.exporters import EXPORTERS
 from edgelstm.converters.exporters.onnx import verify_onnx
+from edgelstm.converters.lowering.mixed import coarsest
 from edgelstm.converters.lowering.signature import Signature, model_signature
 from edgelstm.converters.lowering.streaming import StreamState
 from edgelstm.converters.policies import any_length, float32_computation, sigmoid_gates
@@ -161,8 +162,8 @@ def _check_same_inputs(signature: Signature, shapes: Mapping[str, Sequence[int]]
 
 
 def _precision(artifact: Artifact, inspection: Inspection) -> str:
-    """The card's precision; without a card, the coarsest one of the file's LSTMs."""
+    """The coarsest of the card's precisions; without a card, that of the file's LSTMs."""
     if artifact.card.get("precision") in EXPORTERS:
-        return str(artifact.card["precision"])
+        return coarsest([str(artifact.card["precision"]), *artifact.card.get("layers", {}).values()])
     found = {lstm.precision for lstm in inspection.lstms}
     return next((name for name in reversed(EXPORTERS) if name in found), "float32")

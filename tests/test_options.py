@@ -41,6 +41,8 @@ def test_without_options_all_is_well():
         ({"length": -3}, "length=-3 must be at least 1"),
         ({"io": "int8"}, "io='int8' needs quantize='int8', not 'float32'"),
         ({"io": "int8", "quantize": "dynamic"}, "io='int8' needs quantize='int8', not 'dynamic'"),
+        ({"layers": {"a": "int4"}}, "'int4'} is not known, only 'dynamic', 'float16', 'float32'"),
+        ({"layers": {"a": "int8"}, "quantize": "float16"}, "'int8'} needs quantize='int8', not 'float16'"),
     ],
 )
 def test_values_that_are_not_allowed_are_refused_with_those_that_are(options, text):
@@ -61,6 +63,14 @@ def test_every_runtime_takes_every_precision_but_micro(runtime, precision):
             check(runtime=runtime, quantize=precision)
     else:
         check(runtime=runtime, quantize=precision)
+
+
+@pytest.mark.parametrize("precision", ["float16", "dynamic"])
+def test_a_layer_cannot_have_what_the_runtime_lacks(precision):
+    with pytest.raises(LoweringError, match=f"TensorFlow Lite Micro cannot run {precision}: .* Use float32 or int8"):
+        check(runtime="micro", quantize="int8", layers={"lstm": precision})
+    check(runtime="micro", quantize="int8", layers={"lstm": "float32"})
+    check(runtime="interpreter", quantize="int8", layers={"lstm": precision, "dense": "int8"})
 
 
 @pytest.mark.parametrize(
@@ -106,6 +116,7 @@ def test_a_folder_stays_a_folder_whatever_its_name(tmp_path):
         ({"runtime": "micro"}, "--runtime micro"),
         ({"streaming": True}, "--streaming"),
         ({"quantize": "int8", "io": "int8"}, "--quantize int8"),
+        ({"layers": {"lstm": "float32", "b/c": "dynamic"}}, "--layer lstm=float32 --layer b/c=dynamic"),
     ],
 )
 @pytest.mark.parametrize("output, description", [("m.onnx", "an ONNX file"), ("m", "a SavedModel folder")])

@@ -159,14 +159,21 @@ def test_an_earlier_output_is_replaced(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [{"quantize": "int8"}, {"runtime": "micro"}, {"streaming": True}, {"quantize": "int8", "io": "int8"}]
+    "option",
+    [
+        {"quantize": "int8"},
+        {"runtime": "micro"},
+        {"streaming": True},
+        {"quantize": "int8", "io": "int8"},
+        {"strip_names": True},
+    ],
 )
 @pytest.mark.parametrize("name, kind", [("m.onnx", "an ONNX file"), ("m", "a SavedModel folder")])
 def test_options_of_other_outputs_are_refused_in_one_sentence(option, name, kind, tmp_path):
     key, value = next(iter(option.items()))
     with pytest.raises(LoweringError) as caught:
         edgelstm.convert(tmp_path / "missing.keras", tmp_path / name, calibration=tmp_path / "missing.npz", **option)
-    flag = f"--{key}" if value is True else f"--{key} {value}"
+    flag = f"--{key.replace('_', '-')}" if value is True else f"--{key} {value}"
     assert str(caught.value) == (
         f"{flag} is an option of .tflite files, and {tmp_path / name} is to be {kind}: leave it out, or name the "
         "output m.tflite."

@@ -31,6 +31,7 @@ class Job:
         timeout_s: Limit for each native job, in seconds.
         ranges: (Least, greatest) values of int8 tensors that replace calibrated ones, by the names of
             `lowering.integer.place_ranges`.
+        layers: Precisions of single layers, by the paths of `lowering.mixed.precision_layers`.
     """
 
     saved_model: Path
@@ -43,6 +44,13 @@ class Job:
     streaming: bool = False
     timeout_s: float = 600.0
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    layers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def operator_layers(self) -> dict[str, str]:
+        """`layers` without LSTMs."""
+        lstms = {call.layer for call in self.trace.calls}
+        return {path: precision for path, precision in self.layers.items() if path not in lstms}
 
 
 @dataclass

@@ -11,6 +11,7 @@ from edgelstm.converters import native
 from edgelstm.converters.exporters.base import Job, signature_order, strip_metadata
 from edgelstm.converters.graph import Graph
 from edgelstm.converters.lowering.fused import foreign_operators
+from edgelstm.converters.lowering.stored import store_weights
 from edgelstm.errors import ConversionError
 from edgelstm.runtime.runtimes import FAMILIES
 
@@ -44,6 +45,22 @@ def carrier_graph(job: Job, precision: str) -> Graph:
     _integer_tokens(graph)
     if not FAMILIES[job.runtime].takes_tensor("int64"):
         _narrow_tokens(graph)
+    return graph
+
+
+def weighted_graph(job: Job, precision: str) -> Graph:
+    """A `carrier_graph` whose weights are stored as they are to be, except those of its carriers.
+
+    Where layers have precisions of their own, all weights are stored here, from those of the float32 graph.
+
+    Raises:
+        ConversionError: As `carrier_graph`.
+        LoweringError: If the weights of a layer with a precision of its own are not found.
+    """
+    if not job.layers:
+        return carrier_graph(job, precision)
+    graph = carrier_graph(job, "float32")
+    store_weights(graph, precision, job.trace.weighted, job.operator_layers)
     return graph
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from ai_edge_litert import schema_py_generated as schema
 
 from edgelstm.converters.exporters.base import Exported, Job
-from edgelstm.converters.exporters.carrier import carrier_graph
+from edgelstm.converters.exporters.carrier import weighted_graph
 from edgelstm.converters.lowering.forms import place_float
+from edgelstm.converters.lowering.stored import SMALLEST_MATRIX
 from edgelstm.errors import LoweringError
 from edgelstm.runtime.runtimes import FAMILIES
-
-SMALLEST_MATRIX = 1024  # elements; the stock converter's rule for everything but the LSTMs
 
 
 def export(job: Job) -> Exported:
@@ -30,16 +29,18 @@ def export(job: Job) -> Exported:
             f"Layer {loop.layer!r} cannot be quantized to int8 weights: {loop.reason}, so it stays a loop in float32. "
             "Use --quantize float16, or replace the layer by an LSTM."
         )
-    graph = carrier_graph(job, "dynamic")
+    graph = weighted_graph(job, "dynamic")
     states = place_float(
         graph,
         job.trace.calls,
         form=job.form,
         precision="dynamic",
+        layers=job.layers,
         streaming=job.streaming,
         family=FAMILIES[job.runtime],
     )
-    if not any(graph.tensor(index).type == schema.TensorType.INT8 for index in range(len(graph.subgraph.tensors))):
+    tensors = range(len(graph.subgraph.tensors))
+    if not job.layers and not any(graph.tensor(index).type == schema.TensorType.INT8 for index in tensors):
         raise LoweringError(
             "Nothing in this model would become int8: it has no LSTM, and none of its weight matrices reaches the "
             f"{SMALLEST_MATRIX:,} elements from which on the converter quantizes. Use --quantize float16 or float32."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,19 @@ from edgelstm.converters.calibration import observe
 from edgelstm.converters.exporters.base import Exported, Job, instead, signature_order, strip_metadata
 from edgelstm.converters.exporters.carrier import carrier_graph
 from edgelstm.converters.graph import Graph
-from edgelstm.converters.lowering.fused import fuse_float
+from edgelstm.converters.lowering.calls import LstmCall
+from edgelstm.converters.lowering.forms import place_beside, place_calls
+from edgelstm.converters.lowering.fused import fuse_float, why_not_fused
 from edgelstm.converters.lowering.integer import (
+    Cut,
+    Islands,
     Ranges,
     check_integer,
     cut_carriers,
+    cut_islands,
     integer_io,
     place_ranges,
+    restore_islands,
     restore_lstms,
 )
 from edgelstm.converters.lowering.streaming import StreamStates
@@ -33,7 +40,7 @@ _COARSER = ("dynamic", "float16", "float32")  # what takes a model that cannot b
 
 
 def export(job: Job) -> Exported:
-    """Exports in full integer form.
+    """Exports in full integer form, but for layers with a precision of their own, which compute in float.
 
     Raises:
         LoweringError: If a recurrent layer has no integer kernel.
@@ -41,26 +48,22 @@ def export(job: Job) -> Exported:
         ConversionError: If the native quantizer fails.
     """
     family = FAMILIES[job.runtime]
-    if job.trace.loops:
-        loop = job.trace.loops[0]
-        raise LoweringError(
-            f"Layer {loop.layer!r} cannot be int8: {loop.reason}, so it stays a loop in float32. "
-            f"Use {instead(job, 'float16', 'float32')}, or replace the layer by an LSTM."
-        )
-    check_integer(job.trace.calls, instead(job, *_COARSER))
-    if job.calibration is None:
-        raise CalibrationError(
-            "int8 needs data to choose its scales: pass --calibration F.npz with a few hundred real inputs "
-            f"({', '.join(spec.name for spec in job.signature.inputs)})."
-        )
+    integer = [call for call in job.trace.calls if call.layer not in job.layers]
+    floating = [call for call in job.trace.calls if call.layer in job.layers]
+    _check(job, integer)
     carriers = carrier_graph(job, "float32")
     signatures = copy.deepcopy(carriers.model.signatureDefs)
-    ranges, unplaced = place_ranges(carriers, job.trace.calls, _observe(job, carriers), job.ranges)
-    _check_ranges(carriers, ranges, instead(job, *_COARSER))
+    ranges, unplaced = place_ranges(carriers, job.trace.calls, _observe(job, carriers, integer), job.ranges)
     own_inputs, own_outputs = len(carriers.subgraph.inputs), len(carriers.subgraph.outputs)
-    cuts = cut_carriers(carriers, job.trace.calls, ranges, streaming=job.streaming)
-    graph = Graph.from_bytes(native.quantize(carriers.to_bytes(), timeout_s=job.timeout_s))
-    stream = StreamStates(graph, [cut.call for cut in cuts]) if job.streaming else None
+    known = job.trace.weighted
+    islands = cut_islands(carriers, floating, ranges, known=known, layers=job.operator_layers)
+    _check_ranges(carriers, ranges, instead(job, *_COARSER))
+    cuts = cut_carriers(carriers, integer, ranges, streaming=job.streaming)
+    graph = _quantized(job, carriers)
+    stream = StreamStates(graph, _called(islands, cuts, job.trace.calls)) if job.streaming else None
+    restore_islands(graph, islands, int8_io=job.io == "int8")
+    precisions = {call.index: job.layers[call.layer] for call in floating}
+    place_calls(graph, floating, form=job.form, precisions=precisions, stream=stream, family=family)
     restore_lstms(
         graph,
         cuts,
@@ -71,12 +74,6 @@ def export(job: Job) -> Exported:
         gathers_int16=family.takes("GATHER", "int16"),
         int8_inputs=job.io == "int8",
     )
-    left = float_operators(graph)
-    if left:
-        raise LoweringError(
-            f"The model cannot be fully int8: {', '.join(sorted(set(left)))} would compute with float32 weights. "
-            f"Use {instead(job, *_COARSER)}."
-        )
     _sign(graph, signatures)
     strip_metadata(graph)
     signature_order(graph, job)
@@ -87,25 +84,78 @@ def export(job: Job) -> Exported:
     return Exported(graph, notes, stream.expose() if stream else [])
 
 
-def _observe(job: Job, carriers: Graph) -> Ranges:
-    """Runs the fused float form of the graph on the calibration data."""
+def _check(job: Job, integer: Sequence[LstmCall]) -> None:
+    """Refuses what cannot be int8, and int8 without data."""
+    if job.trace.loops:
+        loop = job.trace.loops[0]
+        raise LoweringError(
+            f"Layer {loop.layer!r} cannot be int8: {loop.reason}, so it stays a loop in float32. "
+            f"Use {instead(job, 'float16', 'float32')}, or replace the layer by an LSTM."
+        )
+    check_integer(integer, instead(job, *_COARSER))
+    loop_call = next((call for call in job.trace.calls if why_not_fused(call)), None)
+    if job.streaming and loop_call is not None:
+        raise LoweringError(
+            f"Layer {loop_call.layer!r} cannot be streamed in an int8 file: {why_not_fused(loop_call)}. "
+            f"Use {instead(job, *_COARSER)}, or leave --streaming out."
+        )
+    if job.calibration is None:
+        raise CalibrationError(
+            "int8 needs data to choose its scales: pass --calibration F.npz with a few hundred real inputs "
+            f"({', '.join(spec.name for spec in job.signature.inputs)})."
+        )
+
+
+def _observe(job: Job, carriers: Graph, integer: Sequence[LstmCall]) -> Ranges:
+    """Runs the float form of the graph, fused where it can be, on the calibration data."""
     graph = Graph(copy.deepcopy(carriers.model))
-    lstms = fuse_float(graph, job.trace.calls, streaming=job.streaming)
+    loops = [call for call in job.trace.calls if why_not_fused(call)]
+    place_beside(graph, loops)
+    lstms = fuse_float(graph, [call for call in job.trace.calls if call not in loops], streaming=job.streaming)
     with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
-        return observe(graph, lstms, job, Path(folder))
+        return observe(graph, [lstm for lstm in lstms if lstm.call in integer], job, Path(folder))
 
 
 def _check_ranges(graph: Graph, ranges: Ranges, instead: str) -> None:
     """Refuses activations so large that the 256 steps of one scale leave nothing of all smaller values."""
-    low, high = np.nan_to_num(ranges.low), np.nan_to_num(ranges.high)
-    index = int(np.argmax(np.maximum(-low, high)))
-    largest = max(-float(low[index]), float(high[index]))
+    used = {tensor for operator in graph.operators for tensor in (*operator.inputs, *operator.outputs) if tensor >= 0}
+    peaks = np.maximum(-np.nan_to_num(ranges.low), np.nan_to_num(ranges.high))
+    index = max((tensor for tensor in used if tensor < len(peaks)), key=lambda tensor: float(peaks[tensor]), default=-1)
+    largest = float(peaks[index]) if index >= 0 else 0.0
     if largest > LARGEST_ACTIVATION:
         name = graph.tensor(index).name.decode("utf-8", "replace")
         raise LoweringError(
             f"The model cannot be int8: the values of {name!r} go up to {largest:.0e} (attention over masked steps "
             f"adds -1e9), and one scale for all would leave nothing of the others. Use {instead}."
         )
+
+
+def _quantized(job: Job, cut: Graph) -> Graph:
+    """The quantizer's result for a cut graph, or the graph itself where nothing is left in it to be quantized.
+
+    Raises:
+        LoweringError: If something with weights would stay float.
+        ConversionError: If the native quantizer fails.
+    """
+    computed = [tensor for operator in cut.operators for tensor in operator.outputs]
+    if not any(cut.tensor(tensor).type == schema.TensorType.FLOAT32 for tensor in computed):
+        for tensor in cut.subgraph.tensors:
+            tensor.quantization = None
+        return cut
+    graph = Graph.from_bytes(native.quantize(cut.to_bytes(), timeout_s=job.timeout_s))
+    left = float_operators(graph)
+    if left:
+        raise LoweringError(
+            f"The model cannot be fully int8: {', '.join(sorted(set(left)))} would compute with float32 weights. "
+            f"Use {instead(job, *_COARSER)}."
+        )
+    return graph
+
+
+def _called(islands: Islands, cuts: Sequence[Cut], calls: Sequence[LstmCall]) -> list[LstmCall]:
+    """The calls whose results are used, in tracing order."""
+    carried = islands.carriers | {cut.call.carrier for cut in cuts}
+    return [call for call in calls if call.carrier in carried]
 
 
 def _sign(graph: Graph, signatures: Any) -> None:

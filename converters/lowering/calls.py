@@ -64,6 +64,7 @@ class Trace:
         notes: Sentences for the user.
         outputs: Names of the model's outputs.
         paths: Names of all layers with those of the layers around them, by the layer's id.
+        weighted: Those of layers that can have a precision of their own.
     """
 
     calls: list[LstmCall] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Trace:
     notes: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     paths: dict[int, str] = field(default_factory=dict)
+    weighted: list[str] = field(default_factory=list)
 
     def path(self, layer: Any) -> str:
         """The layer's name with those of the layers around it."""

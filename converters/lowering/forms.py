@@ -7,7 +7,7 @@ unrolled  one step after the other; no variable tensors and one subgraph
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ def place_float(
     *,
     form: str,
     precision: str,
+    layers: Mapping[str, str] | None = None,
     streaming: bool = False,
     family: RuntimeFamily | None = None,
 ) -> list[StreamState]:
@@ -69,6 +70,7 @@ def place_float(
         calls: The calls found by tracing.
         form: One of `FORMS`.
         precision: "float32", "float16" or "dynamic": how the weights are stored.
+        layers: Precisions of layers that have another one.
         streaming: Whether states stay from call to call.
         family: The runtimes that the file is for; None for all that have TensorFlow Lite's own kernels.
 
@@ -78,21 +80,66 @@ def place_float(
     Raises:
         LoweringError: If a call cannot be streamed.
     """
+    stream = StreamStates(graph, [call for call, _ in find_carriers(graph, calls)]) if streaming else None
+    own = layers or {}
+    precisions = {call.index: own.get(call.layer, precision) for call in calls}
+    place_calls(graph, calls, form=form, precisions=precisions, stream=stream, family=family)
+    return stream.expose() if stream else []
+
+
+def place_calls(
+    graph: Graph,
+    calls: Sequence[LstmCall],
+    *,
+    form: str,
+    precisions: Mapping[int, str],
+    stream: StreamStates | None,
+    family: RuntimeFamily | None = None,
+) -> None:
+    """Replaces the carriers of some calls by their form with float32 states.
+
+    Args:
+        graph: The graph; changed in place.
+        calls: The calls.
+        form: One of `FORMS`.
+        precisions: "float32", "float16" or "dynamic" by the index of the call.
+        stream: For a streaming model, whose states stay from call to call.
+        family: The runtimes that the file is for; None for all that have TensorFlow Lite's own kernels.
+
+    Raises:
+        LoweringError: If a call cannot be streamed.
+    """
     states, operators = StateWriter(graph), Operators(graph)
     carriers = find_carriers(graph, calls)
-    stream = StreamStates(graph, [call for call, _ in carriers]) if streaming else None
     for call, carrier in carriers:
         if stream:
             check_streaming(graph, call, carrier.inputs[HIDDEN:KERNEL])
-        chosen = form_of(call, form, family)
+        chosen, precision = form_of(call, form, family), precisions[call.index]
         if chosen == "fused":
-            fuse(graph, states, call, carrier, int8_weights=precision == "dynamic", stream=stream)
+            fuse(graph, states, call, carrier, precision=precision, stream=stream)
         else:
             _place_steps(operators, STEPWISE_FORMS[chosen], call, carrier, precision, stream)
     graph.remove(carrier for _, carrier in carriers)
-    exposed = stream.expose() if stream else []
     graph.sort()
-    return exposed
+
+
+def place_beside(graph: Graph, calls: Sequence[LstmCall]) -> None:
+    """Replaces the carriers of some calls by loops in float32, for whoever observes a run: tensors keep their indices.
+
+    Args:
+        graph: The converter's float32 result; changed in place.
+        calls: The calls, none of a streaming model.
+    """
+    operators = Operators(graph)
+    carriers = find_carriers(graph, calls)
+    for call, carrier in carriers:
+        cell = FloatCell(call, read_weights(graph, call, *carrier.inputs[KERNEL:]), "float32")
+        result = stepwise.loop(operators, cell, *carrier.inputs[:KERNEL], outputs=True)
+        assert result.outputs is not None, "all outputs are asked for"
+        for tensor, computed in zip(carrier.outputs, (result.outputs, result.cell), strict=True):
+            operators.copy(computed, tensor)
+    graph.remove(carrier for _, carrier in carriers)
+    graph.sort()
 
 
 def _place_steps(

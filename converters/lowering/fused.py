@@ -90,7 +90,7 @@ def fuse_float(graph: Graph, calls: Sequence[LstmCall], *, streaming: bool = Fal
     states = StateWriter(graph)
     carriers = find_carriers(graph, calls)
     stream = StreamStates(graph, [call for call, _ in carriers]) if streaming else None
-    fused = [fuse(graph, states, call, carrier, int8_weights=False, stream=stream) for call, carrier in carriers]
+    fused = [fuse(graph, states, call, carrier, precision="float32", stream=stream) for call, carrier in carriers]
     graph.remove(carrier for _, carrier in carriers)
     graph.sort()
     return fused
@@ -120,7 +120,7 @@ def fuse(
     call: LstmCall,
     carrier: Any,
     *,
-    int8_weights: bool,
+    precision: str,
     stream: StreamStates | None = None,
 ) -> FusedLstm:
     """Puts a fused LSTM beside a carrier, which is left to the caller to remove.
@@ -130,13 +130,14 @@ def fuse(
         states: Writes the initial states.
         call: The call.
         carrier: Its carrier.
-        int8_weights: Whether the weights become int8.
+        precision: "float32", "float16" or "dynamic": how the weights are stored; those that the converter stored in
+            float16 stay so for "float32".
         stream: For a streaming model, whose states are left as they are between calls.
     """
     x, hidden, cell = carrier.inputs[:KERNEL]
     weights = read_weights(graph, call, *carrier.inputs[KERNEL:])
     batch = graph.shape(x)[0]
-    inputs = [x, *_weight_inputs(graph, call, weights, int8_weights=int8_weights)]
+    inputs = [x, *_weight_inputs(graph, call, weights, precision)]
     state_inputs = []
     for kind, initial in zip(KINDS, (hidden, cell), strict=True):
         state = graph.add_tensor(f"{call.layer}/{kind}_state", [batch, call.units], np.float32, variable=True)
@@ -146,9 +147,8 @@ def fuse(
             states.write(state, plain_float(graph, initial), x)
         state_inputs.append(state)
     outputs = [carrier.outputs[SEQUENCE]]
-    add_lstm(
-        graph, call, [*inputs, *state_inputs], outputs, version=_HYBRID_VERSION if int8_weights else _FLOAT_VERSION
-    )
+    version = _HYBRID_VERSION if precision == "dynamic" else _FLOAT_VERSION
+    add_lstm(graph, call, [*inputs, *state_inputs], outputs, version=version)
     if graph.is_used(carrier.outputs[FINAL_CELL]):
         states.read(state_inputs[1], carrier.outputs[FINAL_CELL], outputs[0])
     before = state_inputs if stream else [hidden, cell]
@@ -163,19 +163,20 @@ def plain_float(graph: Graph, tensor: int) -> int:
     return graph.add_constant("edgelstm/initial_state", value[0])
 
 
-def _weight_inputs(graph: Graph, call: LstmCall, weights: LstmWeights, *, int8_weights: bool) -> list[int]:
+def _weight_inputs(graph: Graph, call: LstmCall, weights: LstmWeights, precision: str) -> list[int]:
     """Inputs 1 to 17 of the operator: kernels, recurrent kernels, no peepholes, biases, no projection."""
+    half = weights.half or precision == "float16"
 
     def matrix(name: str, value: Array) -> int:
-        if not int8_weights:
-            return _float_constant(graph, name, value, half=weights.half)
+        if precision != "dynamic":
+            return _float_constant(graph, name, value, half=half)
         stored, scale = quantize_symmetric(value)
         return graph.add_constant(name, stored, quantization=quantization(scale))
 
     named = [(f"{call.layer}/{gate}_gate", position) for position, gate in enumerate(GATES)]
     kernels = [matrix(f"{name}/kernel", weights.kernels[i]) for name, i in named]
     recurrent = [matrix(f"{name}/recurrent_kernel", weights.recurrent_kernels[i]) for name, i in named]
-    biases = [_float_constant(graph, f"{name}/bias", weights.biases[i], half=weights.half) for name, i in named]
+    biases = [_float_constant(graph, f"{name}/bias", weights.biases[i], half=half) for name, i in named]
     return [*kernels, *recurrent, ABSENT, ABSENT, ABSENT, *biases, ABSENT, ABSENT]
 
 

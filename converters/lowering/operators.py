@@ -141,6 +141,18 @@ class Operators:
             options=options,
         )
 
+    def copy(self, tensor: int, output: int) -> None:
+        """Writes the same values into a tensor of the same shape."""
+        options = schema.ReshapeOptionsT()
+        options.newShape = np.asarray(self.shape(output), np.int32)
+        self._emit(
+            _Op.RESHAPE,
+            [tensor, self.constant(self.shape(output))],
+            output,
+            options_type=schema.BuiltinOptions.ReshapeOptions,
+            options=options,
+        )
+
     def reshaped(self, tensor: int, shape: Sequence[int]) -> int:
         """The tensor itself where it has the shape already, else `reshape`."""
         return tensor if self.shape(tensor) == list(shape) else self.reshape(tensor, shape)

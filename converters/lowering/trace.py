@@ -10,7 +10,6 @@ sub-models, subclassed models) is traced as it is.
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from edgelstm.converters.layers import layers_inside
 from edgelstm.converters.lowering.calls import Loop, Trace
+from edgelstm.converters.lowering.mixed import precision_layers, scope_name
 from edgelstm.converters.lowering.recurrent import CARRIERS, Lowering
 from edgelstm.converters.lowering.signature import Signature, output_names
 from edgelstm.converters.lowering.time_distributed import folded_call
@@ -58,7 +58,7 @@ def trace_model(
     import keras
     import tensorflow as tf
 
-    result = Trace(paths=layer_paths(model))
+    result = Trace(paths=layer_paths(model), weighted=precision_layers(model))
 
     def serve(**inputs: Any) -> dict[str, Any]:
         outputs = model(signature.pack([inputs[name] for name in neutral]), training=False)
@@ -208,15 +208,9 @@ def _for_thread(thread: int, stand_in: Any, method: Any) -> Any:
 
 def _clean_scopes(original: Any) -> Any:
     def init(scope: Any, name: str, **options: Any) -> None:
-        original(scope, _clean(name), **options)
+        original(scope, scope_name(name), **options)
 
     return init
-
-
-def _clean(name: str) -> str:
-    """The name as TensorFlow's scopes take it."""
-    cleaned = re.sub(r"[^A-Za-z0-9_./>-]", "_", name)
-    return cleaned if re.match(r"[A-Za-z0-9.]", cleaned) else f"x{cleaned}"
 
 
 @contextlib.contextmanager
@@ -226,7 +220,7 @@ def clean_variables(variables: Sequence[Any]) -> Iterator[None]:
     try:
         for variable, name in zip(variables, names, strict=True):
             path, _, number = name.rpartition(":")
-            variable._handle_name = f"{_clean(path)}:{number}"
+            variable._handle_name = f"{scope_name(path)}:{number}"
         yield
     finally:
         for variable, name in zip(variables, names, strict=True):

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from edgelstm.artifact import Artifact, write_artifact, write_temporary
-from edgelstm.card import tflite_card
+from edgelstm.card import expected_traps, tflite_card
 from edgelstm.converters import streams
 from edgelstm.converters.chunks import StreamSignature
 from edgelstm.converters.exporters import EXPORTERS, Exported, Job
 from edgelstm.converters.lowering.adaptation import adapt
 from edgelstm.converters.lowering.calls import Trace
+from edgelstm.converters.lowering.mixed import coarsest, resolve_layers
 from edgelstm.converters.lowering.recurrent import CARRIERS, COUNTING_CARRIERS
 from edgelstm.converters.lowering.trace import trace_model
 from edgelstm.converters.verification import VerificationReport, require_passed, verify_file
@@ -35,11 +36,13 @@ def write(order: Order) -> Artifact:
     exported = EXPORTERS[options.quantize](_job(prepared, saved_model, trace))
     adapt(exported.graph, options.family)
     exported.graph.prune_tensors()
+    if options.strip_names:
+        exported.graph.strip_names(keep=[state.name for state in exported.states])
     flatbuffer = exported.graph.to_bytes()
     file = order.folder / order.output.name
     write_temporary(file, flatbuffer)
     inspection = inspect(file, streaming=options.streaming)
-    _check_result(inspection)
+    _check_result(inspection, prepared, trace)
     report = None
     if options.verify:
         order.progress("verifying")
@@ -82,6 +85,7 @@ def _job(prepared: Prepared, saved_model: Path, trace: Trace) -> Job:
         streaming=options.streaming,
         timeout_s=options.timeout_s,
         ranges=options.ranges,
+        layers=resolve_layers(options.layers, trace),
     )
 
 
@@ -91,7 +95,7 @@ def _verify(prepared: Prepared, file: Path, inspection: Inspection, exported: Ex
     exported.notes += notes
     common: dict[str, Any] = {
         "inspection": inspection,
-        "precision": options.quantize,
+        "precision": coarsest([options.quantize, *options.layers.values()]),
         "origin": prepared.origin,
         "engines": engines,
         "timeout_s": options.timeout_s,
@@ -103,8 +107,9 @@ def _verify(prepared: Prepared, file: Path, inspection: Inspection, exported: Ex
     return verify_file(prepared.model, prepared.signature, file, data=prepared.samples(), **common)
 
 
-def _check_result(inspection: Inspection) -> None:
+def _check_result(inspection: Inspection, prepared: Prepared, trace: Trace) -> None:
     """Refuses a file that is not what was asked for, whatever its numbers say."""
-    traps = [warning for warning in inspection.warnings if warning.severity == "warning"]
+    asked = expected_traps(inspection, trace, prepared.options)
+    traps = [warning for warning in inspection.warnings if warning.severity == "warning" and warning.code not in asked]
     if traps:
         raise VerificationError(f"The converted file is not fit for use: {traps[0].message}")

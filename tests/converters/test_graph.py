@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgelstm.converters.graph import ABSENT, BUFFER_ALIGNMENT, FILE_IDENTIFIER, Graph, quantization
+from edgelstm.converters.flatbuffer import BUFFER_ALIGNMENT
+from edgelstm.converters.graph import ABSENT, FILE_IDENTIFIER, Graph, quantization
 from tests.tiny_models import fused_lstm
 
 Op = schema.BuiltinOperator
@@ -362,3 +363,42 @@ def test_a_pruned_graph_can_be_written_and_read():
     graph.prune_operators()
     graph.prune_tensors()
     assert codes(reread(graph)) == [Op.NEG, Op.ABS]
+
+
+def test_pruning_gives_tensors_without_a_value_the_empty_buffer():
+    graph, tensors = chain_graph()
+    for name in ("x", "y"):
+        graph.model.buffers.append(schema.BufferT())
+        graph.tensor(tensors[name]).buffer = len(graph.model.buffers) - 1
+    graph.model.buffers[-1].data = np.zeros(0, np.uint8)
+    graph.prune_operators()
+    graph.prune_tensors()
+    assert [tensor.buffer for tensor in graph.subgraph.tensors] == [0, 0, 0]
+    assert len(graph.model.buffers) == 1
+
+
+def test_pruning_drops_quantization_without_numbers_only():
+    graph, tensors = chain_graph()
+    said = schema.QuantizationParametersT()
+    said.min, said.max = np.zeros(1, np.float32), np.ones(1, np.float32)
+    nothing = schema.QuantizationParametersT()
+    nothing.scale = np.zeros(0, np.float32)
+    given = {"x": quantization(0.5), "middle": nothing, "y": said}
+    for name, parameters in given.items():
+        graph.tensor(tensors[name]).quantization = parameters
+    graph.prune_operators()
+    graph.prune_tensors()
+    assert [tensor.quantization for tensor in graph.subgraph.tensors] == [given["x"], None, said]
+
+
+def test_strip_names_keeps_inputs_outputs_and_those_that_are_asked_for():
+    graph, _ = chain_graph()
+    body = graph.add_subgraph("body")
+    for name in ("x", "inner", "state"):
+        body.add_tensor(name, SHAPE, np.float32)
+    body.subgraph.inputs = [0]
+    graph.strip_names(keep=["deader", "state"])
+    assert [tensor.name for tensor in graph.subgraph.tensors] == [None, b"x", None, b"deader", b"y", None]
+    assert [tensor.name for tensor in body.subgraph.tensors] == [None, None, b"state"]
+    assert signed(reread(graph), "inputs") == [(b"x", 1)]
+    assert [tensor.name for tensor in reread(graph).subgraph.tensors] == [None, b"x", None, b"deader", b"y", None]

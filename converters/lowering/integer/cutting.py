@@ -59,14 +59,7 @@ def cut_carriers(graph: Graph, calls: Sequence[LstmCall], ranges: Ranges, *, str
     carriers = find_carriers(graph, calls)
     cuts = []
     covering: dict[int, tuple[float, float]] = {}
-    inputs, outputs = graph.subgraph.inputs, graph.subgraph.outputs
-
-    def tap(tensor: int, own: int) -> int:
-        if tensor not in outputs[own:]:
-            outputs.append(tensor)
-        return int(outputs.index(tensor, own))
-
-    own = len(outputs)
+    inputs, own = graph.subgraph.inputs, len(graph.subgraph.outputs)
     for call, carrier in carriers:
         x, hidden, cell = carrier.inputs[X], carrier.inputs[HIDDEN], carrier.inputs[CELL]
         sequence, final_cell = carrier.outputs[SEQUENCE], carrier.outputs[FINAL_CELL]
@@ -81,9 +74,9 @@ def cut_carriers(graph: Graph, calls: Sequence[LstmCall], ranges: Ranges, *, str
             call=call,
             weights=read_weights(graph, call, *carrier.inputs[KERNEL : BIAS + 1]),
             batch=graph.shape(x)[0],
-            x=tap(x, own),
-            hidden=tap(hidden, own) if hidden_value is None else hidden_value,
-            cell=tap(cell, own) if cell_value is None else cell_value,
+            x=tap(graph, x, own),
+            hidden=tap(graph, hidden, own) if hidden_value is None else hidden_value,
+            cell=tap(graph, cell, own) if cell_value is None else cell_value,
             sequence=len(inputs) - 1,
             final_cell=None,
             x_range=ranges.of(x),
@@ -99,6 +92,14 @@ def cut_carriers(graph: Graph, calls: Sequence[LstmCall], ranges: Ranges, *, str
     _write_ranges(graph, ranges, covering)
     graph.model.signatureDefs = []
     return cuts
+
+
+def tap(graph: Graph, tensor: int, own: int) -> int:
+    """The position of a tensor among the outputs behind the first few, where it is put if it is not there."""
+    outputs = graph.subgraph.outputs
+    if tensor not in outputs[own:]:
+        outputs.append(tensor)
+    return int(outputs.index(tensor, own))
 
 
 def _symmetric(limits: tuple[float, float]) -> tuple[float, float]:

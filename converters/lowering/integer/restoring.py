@@ -217,13 +217,13 @@ def _initial_state(
         limits = np.iinfo(dtype)
         stored = np.clip(np.round(initial / scale) + zero_point, limits.min, limits.max).astype(dtype)
         return graph.add_constant(f"{call.layer}/initial_state", stored, quantization=parameters)
-    source = _unquantized(graph, outputs[initial])
+    source = unquantized(graph, outputs[initial])
     result = graph.add_tensor(f"{call.layer}/initial_state", graph.shape(source), dtype, quantization=parameters)
     add_quantize(graph, source, result)
     return result
 
 
-def _unquantized(graph: Graph, tensor: int) -> int:
+def unquantized(graph: Graph, tensor: int) -> int:
     """Skips a QUANTIZE and DEQUANTIZE that only pass a float tensor on: an 8-bit detour."""
     last = graph.producer(tensor)
     if last is None or graph.code(last) != schema.BuiltinOperator.DEQUANTIZE:

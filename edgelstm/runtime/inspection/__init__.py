@@ -60,7 +60,7 @@ def inspect(path: str | os.PathLike[str], *, streaming: bool | None = None) -> I
     path = Path(path)
     data = read_bytes(path)
     try:
-        return _inspect(path, data, _is_streaming(path) if streaming is None else streaming)
+        return _inspect(path, data, _is_streaming(path) if streaming is None else streaming, _num_float32(path))
     except DamagedError as error:
         reason = str(error)
     except DAMAGE:
@@ -77,7 +77,18 @@ def _is_streaming(path: Path) -> bool:
     return isinstance(state, dict) and state.get("semantics") == "streaming"
 
 
-def _inspect(path: Path, data: bytes, streaming: bool) -> Inspection:
+def _num_float32(path: Path) -> int:
+    """Returns how many LSTMs are in float32 because that was asked for layer by layer, by the file's card."""
+    try:
+        card = Artifact.open(path).card
+    except LoadError:
+        return 0
+    if not card.get("layers") or not isinstance(card.get("lstms"), list):
+        return 0
+    return sum(isinstance(entry, dict) and entry.get("precision") == "float32" for entry in card["lstms"])
+
+
+def _inspect(path: Path, data: bytes, streaming: bool, num_float32: int) -> Inspection:
     model = parse(data)
     weights = measure_weights(model, len(data))
     inspection = Inspection(
@@ -96,7 +107,10 @@ def _inspect(path: Path, data: bytes, streaming: bool) -> Inspection:
         unrolled_steps=count_unrolled_steps(model),
         streaming=streaming,
     )
-    return dataclasses.replace(inspection, warnings=find_traps(inspection))
+    warnings = find_traps(inspection)
+    if sum(lstm.precision == "float32" for lstm in inspection.lstms) <= num_float32:
+        warnings = tuple(warning for warning in warnings if warning.code != "lstm-stayed-float32")
+    return dataclasses.replace(inspection, warnings=warnings)
 
 
 def _gzip_bytes(data: bytes) -> int | None:

@@ -83,7 +83,7 @@ def _summarize(writers: Writers, position: int, index: int, graph_index: int) ->
         index=index,
         graph=graph_index,
         operator=position,
-        name="" if output is None else output.name,
+        name=(output.name if output is not None else "") or f"lstm {index}",
         kind=operator.name,
         batch=batch,
         time=time,

@@ -57,7 +57,7 @@ class LstmSummary:
         index: Position among the file's LSTM operators, in the order of execution.
         graph: Subgraph that holds the operator.
         operator: Position of the operator in that subgraph.
-        name: Name of the operator's output tensor.
+        name: Name of the operator's output tensor; "lstm INDEX" where the file gives it none.
         kind: UNIDIRECTIONAL_SEQUENCE_LSTM, BIDIRECTIONAL_SEQUENCE_LSTM or LSTM (one step).
         batch: Rows of the input; None if the file does not say, as for the next three.
         time: Steps of the input.

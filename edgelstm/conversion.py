@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,10 @@ def convert(
     weights: str | Path | None = None,
     custom: Sequence[str] = (),
     ranges: Mapping[str, tuple[float, float]] | None = None,
+    layers: Mapping[str, str] | None = None,
+    strip_names: bool = False,
+    stages: Sequence[Mapping[str, Any]] = (),
+    data: str | None = None,
     verify: bool = True,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Progress | None = None,
@@ -64,6 +69,15 @@ def convert(
         custom: Custom classes of the model, each as "package.module:Class".
         ranges: (Least, greatest) values of an int8 file that replace calibrated ones, as the stage `qat` learns them,
             by `LAYER/input`, `LAYER/output` and `LAYER/cell`.
+        layers: Another precision for single layers, "float32", "float16" or "dynamic", by name, or by path ("encoder/
+            lstm") for a layer inside a model or a wrapper. A layer that holds others stands for all of them. In an
+            int8 file they compute in float.
+        strip_names: Whether a `.tflite` file names only its inputs, its outputs and the states of a streaming model,
+            which takes some bytes off each tensor.
+        stages: Stages of compression that change the model first, as a recipe has them: {"kind": "prune-units",
+            "fraction": 0.4}. The model itself stays as it is.
+        data: What these stages learn from, as `edgelstm compress --data` takes it; int8 is calibrated on it where
+            `calibration` is left out. None for stages that learn nothing.
         verify: False leaves parity out; the card says so.
         timeout_s: Limit for each native job, in seconds.
         progress: Called with a word or two at each step.
@@ -76,7 +90,19 @@ def convert(
         EdgeLSTMError: If the job cannot be done; nothing is written then.
     """
     options = Options(
-        quantize, runtime, streaming, approximate_gates, batch, length, padding, io, verify, timeout_s, ranges or {}
+        quantize,
+        runtime,
+        streaming,
+        approximate_gates,
+        batch,
+        length,
+        padding,
+        io,
+        verify,
+        timeout_s,
+        ranges or {},
+        layers or {},
+        strip_names=strip_names,
     )
     output = Path(output)
     options.check(output)
@@ -86,6 +112,13 @@ def convert(
     report_step("loading")
     source = open_source(model, custom, batch=batch, weights=weights)
     given = None if calibration is None else read_data(calibration)
+    if stages:
+        from edgelstm.compression.staging import run_stages
+
+        staged = run_stages(source, stages, data, report_step)
+        source, given = staged.source, staged.calibration if given is None else given
+        if quantize == "int8":
+            options = dataclasses.replace(options, ranges={**staged.ranges, **options.ranges})
     with (
         tempfile.TemporaryDirectory(prefix="edgelstm-") as folder,
         prepare(source, options, given, free_length=kind.free_length) as prepared,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ class Source:
         name: Name of its file, or of the live model.
         sha256: Of the file, of all files in the folder, or of the live model's weights.
         notes: What the user should know about the model as it was loaded.
+        recipe: Stages that have changed it since, as a recipe has them.
     """
 
     model: Any
     name: str
     sha256: str
     notes: tuple[str, ...] = ()
+    recipe: tuple[Mapping[str, Any], ...] = ()
 
 
 def open_source(

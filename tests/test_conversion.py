@@ -84,6 +84,7 @@ def test_the_card_lies_beside_the_file_and_says_what_it_is(artifact, saved):
     assert card["edgelstm"] == edgelstm.__version__
     assert card["source"]["name"] == "model.keras"
     assert card["precision"] == "float32"
+    assert card["names"] == "kept"
     assert card["state"] == {"semantics": "self-resetting"}
     assert card["size_bytes"] == artifact.path.stat().st_size
     assert card["parameters"] == saved[0].count_params()

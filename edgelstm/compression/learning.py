@@ -72,12 +72,14 @@ class Learning:
         task: Its objective scores, its `augment` varies.
         data: The splits; the test split is for judging alone.
         setup: Settings of trainings, and the seed.
+        guarding: Examples that only a guard sees; None without one.
     """
 
     name: str
     task: Task
     data: Data
     setup: Setup
+    guarding: Split | None = None
 
     def score(self, predict: Predict, split: Split) -> float:
         """Returns the main figure of answers to a split; more is better, so an error comes with a minus.
@@ -126,7 +128,7 @@ class Learning:
             test=change(self.data.test),
             files=_renumbered(self.data.files, tokens),
         )
-        return dataclasses.replace(self, data=data)
+        return dataclasses.replace(self, data=data, guarding=self.guarding and change(self.guarding))
 
 
 def _renumbered(files: Mapping[str, Saveable], tokens: Mapping[str, Array]) -> dict[str, Saveable]:

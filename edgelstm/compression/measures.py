@@ -11,12 +11,15 @@ import numpy as np
 
 import edgelstm
 from edgelstm.compression.learning import Learning
-from edgelstm.errors import EdgeLSTMError
+from edgelstm.converters.stages.base import nearest
+from edgelstm.errors import EdgeLSTMError, SettingError
+from edgelstm.targets import TARGETS
 from edgelstm.tasks.base import Array, Split
 from edgelstm.training.evaluation import file_predict
 
 NUM_RESAMPLES = 400
 NUM_CALIBRATION = 200
+CPU = "cpu"
 _CONFIDENCE = 95.0
 
 
@@ -31,7 +34,8 @@ class Measures:
         macs: Multiply-accumulates of one call; None where loops hide them.
         score: Main figure on the test examples, as the task reports it: an error is low when it is good.
         interval: Bounds of the score's 95 % confidence interval, by resampling the test examples.
-        latency_us: Median of one call on this machine, one thread; None if not asked for.
+        latency_us: Median of one call on a target, one thread; None if not asked for.
+        guard: The score on the guard's examples; None without a guard.
     """
 
     parameters: int
@@ -41,6 +45,7 @@ class Measures:
     score: float
     interval: tuple[float, float]
     latency_us: float | None = None
+    guard: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns it as JSON values."""
@@ -59,25 +64,51 @@ def calibration_of(learning: Learning) -> dict[str, Array]:
     return {name: array[chosen] for name, array in train.x.items()}
 
 
-def measure_file(path: Path, learning: Learning, *, latency: bool = True) -> Measures:
-    """Measures an exported file on the test examples.
+def measure_file(path: Path, learning: Learning, *, target: str | None = CPU) -> Measures:
+    """Measures an exported file on the test examples, and on the guard's where there are some.
+
+    Args:
+        path: The file.
+        learning: The data.
+        target: Where latency is measured, a name of `edgelstm.targets.TARGETS`; None to leave it out.
 
     Raises:
         EdgeLSTMError: If it cannot be run, or its answers cannot be scored.
     """
-    inspection = edgelstm.inspect(path)
-    test = learning.data.test
-    answers = np.asarray(file_predict(path)(test.x))
-    score = score_of(answers, learning, test)
+    inspection, predict = edgelstm.inspect(path), file_predict(path)
+    test, guarding = learning.data.test, learning.guarding
+    answers = np.asarray(predict(test.x))
     return Measures(
         parameters=inspection.parameters,
         size_bytes=inspection.size_bytes,
         gzip_bytes=inspection.gzip_bytes,
         macs=inspection.macs,
-        score=score,
+        score=score_of(answers, learning, test),
         interval=confidence(answers, learning, test),
-        latency_us=_latency_us(path) if latency else None,
+        latency_us=latency_us(path, target) if target else None,
+        guard=score_of(np.asarray(predict(guarding.x)), learning, guarding) if guarding is not None else None,
     )
+
+
+def latency_us(path: Path, target: str) -> float:
+    """Returns the median of one call on a target, one thread, in microseconds.
+
+    Raises:
+        EdgeLSTMError: If the target cannot run it.
+    """
+    return float(TARGETS[target]().measure(path, "quick").statistics.p50_us)
+
+
+def check_target(target: str) -> None:
+    """Refuses the name of a target that there is not.
+
+    Raises:
+        SettingError: If there is none of that name.
+    """
+    if target not in TARGETS:
+        raise SettingError(
+            f"There is no target {target!r}.{nearest(target, TARGETS)} Targets are {', '.join(TARGETS)}."
+        )
 
 
 def score_of(answers: Array, learning: Learning, split: Split) -> float:
@@ -103,9 +134,3 @@ def confidence(answers: Array, learning: Learning, split: Split) -> tuple[float,
         return float("nan"), float("nan")
     low, high = np.percentile(figures, [(100 - _CONFIDENCE) / 2, (100 + _CONFIDENCE) / 2])
     return float(low), float(high)
-
-
-def _latency_us(path: Path) -> float:
-    from edgelstm.targets.cpu import bench
-
-    return float(bench(path, plan="quick").statistics.p50_us)

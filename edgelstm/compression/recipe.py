@@ -1,4 +1,4 @@
-"""Recipes: an ordered list of stages and how the result is exported, as TOML or built in Python."""
+"""Recipes: an ordered list of stages, how the result is exported, and what it may lose; TOML or built in Python."""
 
 from __future__ import annotations
 
@@ -11,11 +11,39 @@ from typing import Any
 
 from edgelstm.converters.exporters import EXPORTERS
 from edgelstm.converters.stages import make_stage
-from edgelstm.converters.stages.base import Stage, nearest
+from edgelstm.converters.stages.base import Setting, Stage, nearest
 from edgelstm.errors import EdgeLSTMError, LoadError, SettingError
 
-SEED, STAGES, EXPORT, QUANTIZE = "seed", "stage", "export", "quantize"
+SEED, STAGES, EXPORT, GUARD = "seed", "stage", "export", "guard"
+QUANTIZE, LAYERS, STRIP_NAMES = "quantize", "layers", "strip_names"
+MAX_DROP, JUDGED_IN = "max_drop", "judged_in"
 KIND = "kind"
+
+DROP = Setting(0.5, "points that may be lost", low=0, high=100)
+"""What `max_drop` may be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """How a model is exported.
+
+    Attributes:
+        quantize: Precision of the file.
+        layers: Precision of single layers that have another one, by path.
+        strip_names: Whether names of inner tensors are left out.
+    """
+
+    quantize: str = "float32"
+    layers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    strip_names: bool = False
+
+    def __str__(self) -> str:
+        others = ", ".join(f"{layer} in {precision}" for layer, precision in self.layers.items())
+        return self.quantize + (f" with {others}" if others else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as JSON values, as a recipe has them."""
+        return {QUANTIZE: self.quantize, STRIP_NAMES: self.strip_names, LAYERS: dict(self.layers)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,27 +52,40 @@ class Recipe:
 
     Attributes:
         stages: The stages.
-        quantize: Precision of the exported file.
+        export: How the result is exported.
+        max_drop: What the guard lets go, in points of the score (percent of an error); None for no guard.
+        judged_in: Precision in which the guard judges stages; empty for that of the export, or float32 where the
+            model as it came does not pass in that.
         seed: Of everything random.
     """
 
     stages: tuple[Stage, ...] = ()
-    quantize: str = "float32"
+    export: Export = Export()
+    max_drop: float | None = None
+    judged_in: str = ""
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Returns it as JSON values, defaults included, so that a later version of edgelstm does the same."""
         stages = [{KIND: stage.name, **stage.values} for stage in self.stages]
-        return {SEED: self.seed, STAGES: stages, EXPORT: {QUANTIZE: self.quantize}}
+        document = {SEED: self.seed, STAGES: stages, EXPORT: self.export.to_json()}
+        if self.max_drop is not None:
+            judged = {JUDGED_IN: self.judged_in} if self.judged_in else {}
+            document[GUARD] = {MAX_DROP: self.max_drop, **judged}
+        return document
 
     def to_toml(self) -> str:
         """Returns it as text that `read_recipe` reads to the same recipe."""
-        lines = [f"{SEED} = {self.seed}", ""]
-        for stage in self.stages:
-            lines += [f"[[{STAGES}]]", f"{KIND} = {json.dumps(stage.name)}"]
-            lines += [f"{name} = {_toml(value)}" for name, value in stage.values.items()]
-            lines.append("")
-        return "\n".join([*lines, f"[{EXPORT}]", f"{QUANTIZE} = {json.dumps(self.quantize)}", ""])
+        document = self.to_json()
+        tables = [_table(f"[[{STAGES}]]", stage) for stage in document[STAGES]]
+        if GUARD in document:
+            tables.append(_table(f"[{GUARD}]", document[GUARD]))
+        export = document[EXPORT]
+        layers = export.pop(LAYERS)
+        tables.append(_table(f"[{EXPORT}]", export))
+        if layers:
+            tables.append(_table(f"[{EXPORT}.{LAYERS}]", {_key(name): value for name, value in layers.items()}))
+        return "\n\n".join([f"{SEED} = {self.seed}", *tables]) + "\n"
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -72,19 +113,50 @@ def parse_recipe(document: Mapping[str, Any]) -> Recipe:
     Raises:
         SettingError: If it names an unknown stage or setting, or gives an impossible value.
     """
-    _check_keys("A recipe", document, (SEED, STAGES, EXPORT))
-    seed, stages, export = document.get(SEED, 0), document.get(STAGES, []), document.get(EXPORT, {})
+    _check_keys("A recipe", document, (SEED, STAGES, EXPORT, GUARD))
+    seed, stages = document.get(SEED, 0), document.get(STAGES, [])
     if type(seed) is not int or seed < 0:
         raise SettingError(f"The seed must be a whole number of at least 0, not {seed!r}.")
     if not isinstance(stages, list) or not all(isinstance(entry, Mapping) for entry in stages):
         raise SettingError(f"Stages are tables: begin each with [[{STAGES}]].")
-    if not isinstance(export, Mapping):
-        raise SettingError(f"[{EXPORT}] is a table with {QUANTIZE} in it.")
-    _check_keys(f"[{EXPORT}]", export, (QUANTIZE,))
-    quantize = export.get(QUANTIZE, "float32")
-    if quantize not in EXPORTERS:
-        raise SettingError(f"{QUANTIZE} = {quantize!r} is not known, only {', '.join(EXPORTERS)}.")
-    return Recipe(tuple(_stage(number, entry) for number, entry in enumerate(stages, 1)), quantize, seed)
+    max_drop, judged_in = _guard(document)
+    made = tuple(_stage(number, entry) for number, entry in enumerate(stages, 1))
+    return Recipe(made, _export(document), max_drop, judged_in, seed)
+
+
+def _export(document: Mapping[str, Any]) -> Export:
+    table = _table_of(document, EXPORT, (QUANTIZE, LAYERS, STRIP_NAMES))
+    quantize, layers = table.get(QUANTIZE, Export.quantize), table.get(LAYERS, {})
+    _check_precision(QUANTIZE, quantize)
+    if not isinstance(layers, Mapping):
+        raise SettingError(f"[{EXPORT}.{LAYERS}] is a table: a precision for each layer's name.")
+    for layer, precision in layers.items():
+        _check_precision(f"[{EXPORT}.{LAYERS}] {layer}", precision)
+    stripped = Setting(Export.strip_names, "").read(STRIP_NAMES, table.get(STRIP_NAMES, Export.strip_names))
+    return Export(quantize, dict(layers), bool(stripped))
+
+
+def _guard(document: Mapping[str, Any]) -> tuple[float | None, str]:
+    if GUARD not in document:
+        return None, ""
+    table = _table_of(document, GUARD, (MAX_DROP, JUDGED_IN))
+    judged_in = table.get(JUDGED_IN, "")
+    if judged_in:
+        _check_precision(JUDGED_IN, judged_in)
+    return float(DROP.read(MAX_DROP, table.get(MAX_DROP, DROP.default))), judged_in
+
+
+def _table_of(document: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> Mapping[str, Any]:
+    table = document.get(name, {})
+    if not isinstance(table, Mapping):
+        raise SettingError(f"[{name}] is a table with {keys[0]} in it.")
+    _check_keys(f"[{name}]", table, keys)
+    return table
+
+
+def _check_precision(where: str, value: Any) -> None:
+    if value not in EXPORTERS:
+        raise SettingError(f"{where} = {value!r} is not known, only {', '.join(EXPORTERS)}.")
 
 
 def _stage(number: int, entry: Mapping[str, Any]) -> Stage:
@@ -102,6 +174,15 @@ def _check_keys(what: str, table: Mapping[str, Any], known: tuple[str, ...]) -> 
     for key in table:
         if key not in known:
             raise SettingError(f"{what} has no {key!r}.{nearest(key, known)} It has {', '.join(known)}.")
+
+
+def _table(head: str, values: Mapping[str, Any]) -> str:
+    return "\n".join([head, *(f"{name} = {_toml(value)}" for name, value in values.items())])
+
+
+def _key(name: str) -> str:
+    """A name that may have slashes and blanks in it, as a key."""
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _toml(value: Any) -> str:

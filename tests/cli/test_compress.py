@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
 import pytest
 
 from edgelstm.cli.compress import summary
+from edgelstm.compression.auto import Goals
 from edgelstm.compression.measures import Measures
-from edgelstm.compression.runner import Compression, Step
+from edgelstm.compression.report import report_text
+from edgelstm.compression.steps import EXPORT, Compression, Step
 from edgelstm.converters.stages import STAGES
 from edgelstm.errors import SettingError
 
@@ -23,6 +26,22 @@ def done(tmp_path):
         (folder / name).touch()
     steps = (Step("start", {}, START), Step("shrink-embedding", {"rank": 8}, END, ("Layer 'a' was left alone.",)))
     return Compression(folder, SimpleNamespace(path=folder / "model.tflite"), steps, "accuracy", True)
+
+
+def test_what_was_tried_in_vain_is_told_with_the_reason(done):
+    dropped = Step("prune-units", {"fraction": 0.5, "epochs": 9}, END, kept=False, reason="it loses 3.00 points")
+    refused = Step(EXPORT, {"quantize": "int8", "layers": {"lstm": "dynamic"}}, None, kept=False, reason="no.")
+    tried = dataclasses.replace(done, tried=(*done.tried, dropped, refused), target="cpu")
+    lines = summary(tried).splitlines()
+    assert "  - prune-units (fraction 0.5, epochs 9): it loses 3.00 points." in lines
+    assert "  - export int8 with lstm in dynamic: no." in lines
+    assert max(len(line) for line in lines if str(done.folder) not in line) <= 80
+    assert "Tried" not in summary(done)
+    assert "us: median time of a call on cpu, one thread." in " ".join(lines)
+    text = report_text(tried)
+    assert "| shrink-embedding | 20.2 k | 81.6 | - | 148.0 k | 0.9821 | 0.97-0.99 | - |" in text.splitlines()
+    assert "- prune-units (fraction 0.5, epochs 9): it loses 3.00 points." in text.splitlines()
+    assert "- shrink-embedding: Layer 'a' was left alone." in text.splitlines()
 
 
 def test_the_summary_fits_a_terminal(done):
@@ -55,6 +74,47 @@ def test_a_recipe_is_run_and_notes_are_warnings(run, replace, done, tmp_path):
     assert (given["latency"], given["restart"]) == (False, False)
     out = run("compress", "m.keras", "--data", "d", "--recipe", tmp_path / "r.toml", "-o", "out", "--json")
     assert [step["name"] for step in json.loads(out.out)["steps"]] == ["start", "shrink-embedding"]
+
+
+@pytest.mark.parametrize(
+    "flags, goals",
+    [
+        ([], None),
+        (["--max-size", "100KB"], Goals(max_size_bytes=100_000)),
+        (["--max-size", "1.5 MiB", "--time-budget", "1h"], Goals(max_size_bytes=1.5 * 2**20, time_budget_s=3600)),
+        (["--max-latency", "2ms"], Goals(max_latency_us=2000)),
+        (["--max-latency", "500us"], Goals(max_latency_us=500)),
+    ],
+)
+def test_without_a_recipe_one_is_looked_for(run, replace, done, flags, goals):
+    given = {}
+
+    def compress(model, **options):
+        given.update(options)
+        return done
+
+    replace("compression.runner", compress=compress)
+    assert run("compress", "m.keras", "--data", "d", "-o", "out", "--max-drop", "1.5", *flags).code == 0
+    assert given["recipe"] is None
+    assert given["goals"] == goals
+    assert (given["max_drop"], given["target"]) == (1.5, "cpu")
+
+
+def test_goals_that_make_no_sense_end_with_2(run, tmp_path):
+    (tmp_path / "r.toml").write_text("")
+    recipe = ["--recipe", tmp_path / "r.toml"]
+    for flags, words in [
+        (["--max-size", "much"], "'much' is not a size such as 100KB"),
+        (["--max-size", "0KB"], "is not a size"),
+        (["--max-latency", "2 apples"], "is not a time such as 2ms or 30m"),
+        (["--max-size", "1KB", *recipe], "are for finding a recipe"),
+        (["--max-latency", "2ms", "--no-latency"], "needs latency to be measured"),
+        (["--target", "gpuu"], "There is no target 'gpuu'"),
+        (["--max-drop", "-1", *recipe], "max_drop must be at least 0"),
+    ]:
+        out = run("compress", "m.keras", "--data", "d", "-o", "out", *flags)
+        assert out.code == 2, flags
+        assert words in " ".join(out.err.split())
 
 
 def test_wrong_usage_ends_with_2(run, replace, tmp_path):

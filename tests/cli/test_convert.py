@@ -38,6 +38,7 @@ def test_defaults_are_those_of_the_library(run, convert):
     assert convert.args == (Path("digits.keras"), Path("digits.tflite"))
     assert convert.kwargs == {
         "quantize": "float32",
+        "layers": {},
         "runtime": "interpreter",
         "streaming": False,
         "approximate_gates": False,
@@ -46,6 +47,9 @@ def test_defaults_are_those_of_the_library(run, convert):
         "length": None,
         "padding": "auto",
         "io": "float",
+        "strip_names": False,
+        "stages": [],
+        "data": None,
         "weights": None,
         "custom": (),
         "verify": True,
@@ -54,15 +58,43 @@ def test_defaults_are_those_of_the_library(run, convert):
     }
 
 
+def test_flags_of_stages_without_data_train_nothing(run, convert):
+    flags = "--prune-units 0.5 --cluster 16 --factorize 0.8 --prune 0.5"
+    assert run("convert", "m.keras", "-o", "m.tflite", *flags.split()).code == 0
+    assert convert.kwargs["stages"] == [
+        {"kind": "prune-units", "epochs": 0, "fraction": 0.5},
+        {"kind": "factorize", "epochs": 0, "data_aware": False, "energy": 0.8},
+        {"kind": "prune", "ramp_epochs": 0, "epochs": 0, "sparsity": 0.5},
+        {"kind": "cluster", "epochs": 0, "clusters": 16},
+    ]
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--data", "task:text"], "--data is for stages such as --prune-units"),
+        (["--qat", "3"], "--qat needs data to learn from: add --data"),
+        (["--prune-units", "half"], "'half' is not a valid float"),
+    ],
+)
+def test_flags_of_stages_that_make_no_sense_end_with_2(run, convert, flags, words):
+    out = run("convert", "m.keras", "-o", "m.tflite", *flags)
+    assert out.code == 2
+    assert words in " ".join(out.err.split())
+
+
 def test_every_option_reaches_the_library(run, convert):
     options = (
+        "--layer lstm_1=float32 --layer a=b/c=dynamic "
         "--quantize int8 --calibration c.npz --batch 4 --length 50 --padding pre --io int8 --no-verify --timeout 2.5 "
-        "--runtime micro --streaming --approximate-gates --weights w.h5"
+        "--runtime micro --streaming --approximate-gates --strip-names --weights w.h5 "
+        "--data task:text --qat 3 --prune-units 0.4"
     )
     custom = ["--custom", "layers:Attention", "--custom", "my.own.layers:Peephole"]
     assert run("convert", "m.h5", "--output", "m.tflite", *options.split(), *custom).code == 0
     assert convert.kwargs == {
         "quantize": "int8",
+        "layers": {"lstm_1": "float32", "a=b/c": "dynamic"},
         "runtime": "micro",
         "streaming": True,
         "approximate_gates": True,
@@ -71,6 +103,9 @@ def test_every_option_reaches_the_library(run, convert):
         "length": 50,
         "padding": "pre",
         "io": "int8",
+        "strip_names": True,
+        "stages": [{"kind": "prune-units", "fraction": 0.4}, {"kind": "qat", "epochs": 3}],
+        "data": "task:text",
         "weights": Path("w.h5"),
         "custom": ("layers:Attention", "my.own.layers:Peephole"),
         "verify": False,
@@ -83,6 +118,9 @@ def test_every_option_reaches_the_library(run, convert):
     "option, value, allowed",
     [
         ("--quantize", "int4", "'float32', 'float16', 'dynamic', 'int8'"),
+        ("--layer", "lstm", "NAME=PRECISION"),
+        ("--layer", "=float32", "NAME=PRECISION"),
+        ("--layer", "lstm=int4", "float32, float16, dynamic, int8"),
         ("--padding", "left", "'auto', 'pre', 'post', 'none'"),
         ("--io", "int16", "'float', 'int8'"),
         ("--batch", "0", "x>=1"),
@@ -103,6 +141,12 @@ def test_a_wrong_value_is_named_with_what_is_allowed(run, convert, option, value
     assert allowed in done.err
     assert len(done.err.splitlines()) == 1
     assert convert.args == ()
+
+
+def test_a_layer_named_twice_is_refused(run, convert):
+    done = run("convert", "m.keras", "-o", "m.tflite", "--layer", "a=float32", "--layer", "a=float16")
+    assert (done.code, done.out) == (2, "")
+    assert "'a' is given twice" in done.err
 
 
 class TestJson:

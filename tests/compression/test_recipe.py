@@ -39,7 +39,7 @@ def file(tmp_path):
 def test_a_recipe_has_its_stages_in_order_with_their_settings(file):
     recipe = read_recipe(file(TEXT))
     assert [stage.name for stage in recipe.stages] == ["prune-units", "prune"]
-    assert (recipe.seed, recipe.quantize) == (3, "int8")
+    assert (recipe.seed, recipe.export.quantize) == (3, "int8")
     assert recipe.stages[0].values["fraction"] == 0.25
     assert recipe.stages[0].values["importance"] == "taylor"
     assert recipe.stages[1].values["block"] == "1x4"

@@ -12,7 +12,8 @@ import pytest
 from keras import layers
 
 import edgelstm
-from edgelstm.compression import runner
+from edgelstm.compression import workshop
+from edgelstm.compression.learning import read_learning
 from edgelstm.compression.recipe import Recipe, parse_recipe, read_recipe
 from edgelstm.compression.runner import compress
 from edgelstm.converters.stages.base import Outcome, Setting, Stage
@@ -75,7 +76,7 @@ def test_everything_is_written_and_reported(model, data, tmp_path):
         latency=False,
     )  # fmt: skip
     assert [step.name for step in done.steps] == ["start", "learn", "prune-units", "export"]
-    names = {"compress.json", "model.json", "model.keras", "model.tflite", "recipe.toml", "report.json"}
+    names = {"compress.json", "model.json", "model.keras", "model.tflite", "recipe.toml", "report.json", "report.md"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     for value, kept in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, kept)
@@ -85,8 +86,8 @@ def test_everything_is_written_and_reported(model, data, tmp_path):
     assert [step.measures.parameters for step in done.steps][1:3] == [4 * 8 * 12 + 18, 4 * 4 * 8 + 10]
     assert done.result.size_bytes == (tmp_path / "out/model.tflite").stat().st_size
     assert done.steps[1].notes == ("nothing was left alone.",)
-    answers = edgelstm.load(done.artifact.path).predict(runner.read_learning(data, model).data.test.x["x"])
-    right = answers.argmax(axis=1) == runner.read_learning(data, model).data.test.y
+    answers = edgelstm.load(done.artifact.path).predict(read_learning(data, model).data.test.x["x"])
+    right = answers.argmax(axis=1) == read_learning(data, model).data.test.y
     assert done.result.score == right.mean()
     assert done.result.interval[0] <= done.result.score <= done.result.interval[1]
     assert edgelstm.inspect(done.artifact.path).lstms[0].units == 4
@@ -114,7 +115,7 @@ def test_the_same_recipe_gives_the_same_bytes(model, data, tmp_path):
 def test_a_failed_stage_costs_nothing_of_those_before(model, data, tmp_path, monkeypatch):
     first = {"kind": "learn", "epochs": 1}
     whole = compress(model, data, recipe(first, {"kind": "prune-units", "epochs": 1}), tmp_path / "a", latency=False)
-    prune, calls = runner.TrainingWorkshop.finetune, []
+    prune, calls = workshop.TrainingWorkshop.finetune, []
 
     def interrupted(workshop, model, *, epochs, **options):
         calls.append(epochs)
@@ -125,7 +126,7 @@ def test_a_failed_stage_costs_nothing_of_those_before(model, data, tmp_path, mon
     Learn.calls.clear()
     arguments = (model, data, recipe(first, {"kind": "prune-units", "epochs": 1}), tmp_path / "b")
     with monkeypatch.context() as patch:
-        patch.setattr(runner.TrainingWorkshop, "finetune", interrupted)
+        patch.setattr(workshop.TrainingWorkshop, "finetune", interrupted)
         with pytest.raises(KeyboardInterrupt):
             compress(*arguments, latency=False)
     assert not (tmp_path / "b/model.tflite").exists()

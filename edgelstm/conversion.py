@@ -106,6 +106,8 @@ def convert(
     )
     output = Path(output)
     options.check(output)
+    if data is not None and not stages:
+        raise ValueError("data is for stages, and there are none: leave it out, or name stages.")
     kind = OUTPUTS[output_kind(output)]
     kind.check(output)
     report_step = progress or _ignore
@@ -115,7 +117,7 @@ def convert(
     if stages:
         from edgelstm.compression.staging import run_stages
 
-        staged = run_stages(source, stages, data, report_step)
+        staged = run_stages(source, stages, data, quantize, report_step)
         source, given = staged.source, staged.calibration if given is None else given
         if quantize == "int8":
             options = dataclasses.replace(options, ranges={**staged.ranges, **options.ranges})

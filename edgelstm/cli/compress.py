@@ -102,7 +102,8 @@ def compress(
         except SettingError as error:
             raise click.UsageError(str(error)) from error
         except KeyboardInterrupt as error:
-            raise KeyboardInterrupt(str(error) or "interrupted: give the same command again to go on.") from error
+            how = str(error) or "interrupted: give the same command again to go on."
+            raise KeyboardInterrupt(how + (" Leave out --restart then." if options["restart"] else "")) from error
     for note in [*done.notes, *(f"{step.name}: {note}" for step in done.steps for note in step.notes)]:
         print_warning(note)
     if as_json:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgelstm.compression.measures import Measures
-from edgelstm.compression.precision import ORDER
+from edgelstm.compression.precision import ORDER, mixed
 from edgelstm.compression.recipe import Export
 from edgelstm.compression.session import Session
 from edgelstm.compression.steps import Step
@@ -84,7 +84,8 @@ class _Search:
             if not self._over():
                 phase()
         self._integers()
-        return self._export, [export for export, _ in self._ways()]
+        exports = [export for export, _ in self._ways()]
+        return self._export, [*self._spared(exports), *exports]
 
     def _ways(self) -> list[tuple[Export, Step]]:
         """Precisions that the guard allows for the model as it is now, the best one first."""
@@ -92,6 +93,13 @@ class _Search:
         steps = [(export, self._session.judge(export)) for export in exports]
         allowed = [(export, step) for export, step in steps if step.kept]
         return sorted(allowed, key=lambda way: self._worth(way[1].measures))
+
+    def _spared(self, exports: list[Export]) -> list[Export]:
+        """An int8 file in which some layers have a finer precision, where the guard refuses the plain one."""
+        if any(export.quantize == "int8" for export in exports):
+            return []
+        spared = mixed(self._session, Export("int8", strip_names=True))
+        return next(([export] for export in spared if self._session.judge(export).kept), [])
 
     def _worth(self, measures: Measures | None) -> tuple[float, float]:
         """What is sorted by: goals missed first, then bytes, or time where only that matters."""
@@ -103,8 +111,7 @@ class _Search:
     def _tables(self) -> None:
         """Words that never occur cost nothing; then narrower rows."""
         epochs = self._epochs(HEALING_STEPS)
-        if self._try("shrink-embedding", min_count=1, epochs=0) is None:
-            return
+        self._try("shrink-embedding", min_count=1, epochs=0)
         self._down("shrink-embedding", {"min_count": 3, "merge": True, "epochs": epochs})
         self._down("shrink-embedding", {"min_count": 0, "energy": 0.8, "epochs": epochs})
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgelstm.compression.learning import Learning
 from edgelstm.errors import DataError
+from edgelstm.tasks.base import Array
 
 MIN_EXAMPLES = 2
 _SALT = 71
@@ -47,7 +48,9 @@ class Guard:
 def split_for_guard(learning: Learning) -> Learning:
     """Takes half the validation examples away for the guard.
 
-    Tuning sees the other half: the choice of epochs, ranks and precisions. The test examples stay for the report.
+    Tuning sees the other half: the choice of epochs, ranks and precisions. The test examples stay for the report. Of
+    windows over one series, which share most of their rows with their neighbours, the guard has the later ones, and
+    none that shares a row with those for tuning.
 
     Raises:
         DataError: If there are too few to share.
@@ -56,21 +59,40 @@ def split_for_guard(learning: Learning) -> Learning:
     if len(validation) < 2 * MIN_EXAMPLES:
         raise DataError(
             f"{learning.name} has {len(validation)} validation examples, too few to share with a guard: give more "
-            "data, or leave max_drop out."
+            "data, or a recipe without [guard]."
         )
-    order = np.random.default_rng([_SALT, learning.setup.seed]).permutation(len(validation))
-    half = len(validation) // 2
-    tuning, guarding = (validation.take(np.sort(part)) for part in (order[:half], order[half:]))
+    tuning, guarding = (validation.take(part) for part in _halves(learning))
     data = dataclasses.replace(learning.data, validation=tuning)
     return dataclasses.replace(learning, data=data, guarding=guarding)
 
 
-def resolution_note(guard: Guard, examples: int) -> str | None:
-    """Returns what the user should know where one example weighs more than what may be lost."""
-    point = 100 / examples
-    if not guard.higher_is_better or guard.max_drop >= point:
+def _halves(learning: Learning) -> tuple[Array, Array]:
+    """Numbers of the validation examples for tuning, and of those for the guard."""
+    data, count = learning.data, len(learning.data.validation)
+    half = count // 2
+    if "ends" in data.extra:
+        ends = np.asarray(data.extra["ends"]["validation"])
+        length = max(array.shape[1] for array in data.validation.x.values() if array.ndim > 1)
+        later = np.flatnonzero(ends >= ends[:half].max() + length)
+        if len(later) >= MIN_EXAMPLES:
+            return np.arange(half), later
+    order = np.random.default_rng([_SALT, learning.setup.seed]).permutation(count)
+    return np.sort(order[:half]), np.sort(order[half:])
+
+
+def uncertainty_note(guard: Guard, examples: int) -> str | None:
+    """Returns what the user should know where the guard has too few examples to see what may be lost.
+
+    Half the width of the 95 % interval of a share p of n examples is 1.96 sqrt(p (1 - p) / n), p being that of the
+    reference with one more right and one more wrong answer (Laplace's rule of succession).
+    """
+    if not guard.higher_is_better:
+        return None
+    share = (guard.reference * examples + 1) / (examples + 2)
+    width = 100 * 1.96 * float(np.sqrt(max(share * (1 - share), 0) / examples))
+    if width <= guard.max_drop:
         return None
     return (
-        f"The guard has {examples} examples, so one of them is {point:.2g} points: with max_drop {guard.max_drop:g} "
-        "not one may be lost. More validation data lets it see smaller losses."
+        f"The guard has {examples} examples, which leaves what it sees uncertain by {width:.2g} points, and max_drop "
+        f"is {guard.max_drop:g}: compare the score on the test examples. More validation data lets it see less."
     )

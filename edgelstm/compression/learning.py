@@ -14,7 +14,7 @@ from edgelstm.converters.calibration import read_data
 from edgelstm.converters.loading.custom import current_folder_first
 from edgelstm.errors import CalibrationError, DataError, EdgeLSTMError
 from edgelstm.tasks import load_task
-from edgelstm.tasks.base import Array, Data, Predict, Saveable, Setup, Source, Split, Task
+from edgelstm.tasks.base import Array, Data, Saveable, Setup, Source, Split, Task
 from edgelstm.tasks.objectives import BinaryClassification, Classification, MultiLabel, Objective, Regression
 from edgelstm.tasks.settings import TRAINING
 from edgelstm.tasks.settings import Setting as TaskSetting
@@ -81,7 +81,7 @@ class Learning:
     setup: Setup
     guarding: Split | None = None
 
-    def score(self, predict: Predict, split: Split) -> float:
+    def score(self, answers: Array, split: Split) -> float:
         """Returns the main figure of answers to a split; more is better, so an error comes with a minus.
 
         Raises:
@@ -89,7 +89,7 @@ class Learning:
         """
         objective = self.task.objective
         try:
-            figure = self.task.evaluate(predict, dataclasses.replace(self.data, test=split))[objective.main]
+            figure = self.task.score(answers, split.y, self.data)[objective.main]
         except ValueError as error:
             raise DataError(f"The model does not fit the data {self.name}: {error}") from error
         return figure if objective.higher_is_better else -figure
@@ -132,12 +132,16 @@ class Learning:
 
 
 def _renumbered(files: Mapping[str, Saveable], tokens: Mapping[str, Array]) -> dict[str, Saveable]:
-    """Lets vocabularies follow ids that have changed; which of several inputs one belongs to, its size tells."""
+    """Lets vocabularies follow ids that have changed; one that may belong to either of two inputs is left out."""
     changed = dict(files)
     for name, file in files.items():
-        tables = [table for table in tokens.values() if isinstance(file, Vocabulary) and len(table) >= len(file)]
-        if isinstance(file, Vocabulary) and tables:
-            changed[name] = file.renumbered(tables[0][: len(file)])
+        if not isinstance(file, Vocabulary):
+            continue
+        tables = [table[: len(file)] for table in tokens.values() if len(table) >= len(file)]
+        if tables and all(np.array_equal(table, tables[0]) for table in tables):
+            changed[name] = file.renumbered(tables[0])
+        elif tables:
+            del changed[name]
     return changed
 
 

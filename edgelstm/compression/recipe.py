@@ -17,7 +17,7 @@ from edgelstm.errors import EdgeLSTMError, LoadError, SettingError
 SEED, STAGES, EXPORT, GUARD = "seed", "stage", "export", "guard"
 QUANTIZE, LAYERS, STRIP_NAMES = "quantize", "layers", "strip_names"
 MAX_DROP, JUDGED_IN = "max_drop", "judged_in"
-KIND = "kind"
+KIND, QAT, INT8 = "kind", "qat", "int8"
 
 DROP = Setting(0.5, "points that may be lost", low=0, high=100)
 """What `max_drop` may be."""
@@ -54,37 +54,36 @@ class Recipe:
         stages: The stages.
         export: How the result is exported.
         max_drop: What the guard lets go, in points of the score (percent of an error); None for no guard.
-        judged_in: Precision in which the guard judges stages; empty for that of the export, or float32 where the
-            model as it came does not pass in that.
+        judged_in: How models are exported for the guard to judge stages; None for as the result is, or float32 where
+            the model as it came does not pass in that.
         seed: Of everything random.
     """
 
     stages: tuple[Stage, ...] = ()
     export: Export = Export()
     max_drop: float | None = None
-    judged_in: str = ""
+    judged_in: Export | None = None
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Returns it as JSON values, defaults included, so that a later version of edgelstm does the same."""
         stages = [{KIND: stage.name, **stage.values} for stage in self.stages]
-        document = {SEED: self.seed, STAGES: stages, EXPORT: self.export.to_json()}
+        document: dict[str, Any] = {SEED: self.seed, STAGES: stages, EXPORT: self.export.to_json()}
         if self.max_drop is not None:
-            judged = {JUDGED_IN: self.judged_in} if self.judged_in else {}
-            document[GUARD] = {MAX_DROP: self.max_drop, **judged}
+            document[GUARD] = {MAX_DROP: self.max_drop}
+            if self.judged_in:
+                document[GUARD][JUDGED_IN] = self.judged_in.to_json()
         return document
 
     def to_toml(self) -> str:
         """Returns it as text that `read_recipe` reads to the same recipe."""
         document = self.to_json()
         tables = [_table(f"[[{STAGES}]]", stage) for stage in document[STAGES]]
-        if GUARD in document:
-            tables.append(_table(f"[{GUARD}]", document[GUARD]))
-        export = document[EXPORT]
-        layers = export.pop(LAYERS)
-        tables.append(_table(f"[{EXPORT}]", export))
-        if layers:
-            tables.append(_table(f"[{EXPORT}.{LAYERS}]", {_key(name): value for name, value in layers.items()}))
+        if self.max_drop is not None:
+            tables.append(_table(f"[{GUARD}]", {MAX_DROP: self.max_drop}))
+        if self.judged_in:
+            tables += _export_tables(f"{GUARD}.{JUDGED_IN}", self.judged_in)
+        tables += _export_tables(EXPORT, self.export)
         return "\n\n".join([f"{SEED} = {self.seed}", *tables]) + "\n"
 
 
@@ -121,28 +120,46 @@ def parse_recipe(document: Mapping[str, Any]) -> Recipe:
         raise SettingError(f"Stages are tables: begin each with [[{STAGES}]].")
     max_drop, judged_in = _guard(document)
     made = tuple(_stage(number, entry) for number, entry in enumerate(stages, 1))
-    return Recipe(made, _export(document), max_drop, judged_in, seed)
+    recipe = Recipe(made, _export(document), max_drop, judged_in, seed)
+    _check_qat(recipe)
+    return recipe
 
 
-def _export(document: Mapping[str, Any]) -> Export:
-    table = _table_of(document, EXPORT, (QUANTIZE, LAYERS, STRIP_NAMES))
+def _check_qat(recipe: Recipe) -> None:
+    """Refuses quantization-aware training where what it learns would get lost."""
+    numbers = [number for number, stage in enumerate(recipe.stages, 1) if stage.name == QAT]
+    if not numbers:
+        return
+    if numbers[0] != len(recipe.stages):
+        raise SettingError(
+            f"Stage {numbers[0]}: {QAT!r} must be the last stage, since later ones would undo its ranges."
+        )
+    if recipe.export.quantize != INT8 and recipe.max_drop is None:
+        raise SettingError(
+            f"Stage {numbers[0]}: {QAT!r} trains for int8, and the file is to be {recipe.export.quantize}. Export in "
+            "int8, or leave the stage out."
+        )
+
+
+def _export(document: Mapping[str, Any], name: str = EXPORT) -> Export:
+    table = _table_of(document, name, (QUANTIZE, LAYERS, STRIP_NAMES))
     quantize, layers = table.get(QUANTIZE, Export.quantize), table.get(LAYERS, {})
     _check_precision(QUANTIZE, quantize)
     if not isinstance(layers, Mapping):
-        raise SettingError(f"[{EXPORT}.{LAYERS}] is a table: a precision for each layer's name.")
+        raise SettingError(f"[{name}.{LAYERS}] is a table: a precision for each layer's name.")
     for layer, precision in layers.items():
-        _check_precision(f"[{EXPORT}.{LAYERS}] {layer}", precision)
+        _check_precision(f"[{name}.{LAYERS}] {layer}", precision)
+        if precision == INT8 != quantize:
+            raise SettingError(f"[{name}.{LAYERS}] {layer} = {precision!r} needs {QUANTIZE} = {INT8!r}.")
     stripped = Setting(Export.strip_names, "").read(STRIP_NAMES, table.get(STRIP_NAMES, Export.strip_names))
     return Export(quantize, dict(layers), bool(stripped))
 
 
-def _guard(document: Mapping[str, Any]) -> tuple[float | None, str]:
+def _guard(document: Mapping[str, Any]) -> tuple[float | None, Export | None]:
     if GUARD not in document:
-        return None, ""
+        return None, None
     table = _table_of(document, GUARD, (MAX_DROP, JUDGED_IN))
-    judged_in = table.get(JUDGED_IN, "")
-    if judged_in:
-        _check_precision(JUDGED_IN, judged_in)
+    judged_in = _export(table, JUDGED_IN) if JUDGED_IN in table else None
     return float(DROP.read(MAX_DROP, table.get(MAX_DROP, DROP.default))), judged_in
 
 
@@ -155,7 +172,7 @@ def _table_of(document: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> 
 
 
 def _check_precision(where: str, value: Any) -> None:
-    if value not in EXPORTERS:
+    if not isinstance(value, str) or value not in EXPORTERS:
         raise SettingError(f"{where} = {value!r} is not known, only {', '.join(EXPORTERS)}.")
 
 
@@ -174,6 +191,15 @@ def _check_keys(what: str, table: Mapping[str, Any], known: tuple[str, ...]) -> 
     for key in table:
         if key not in known:
             raise SettingError(f"{what} has no {key!r}.{nearest(key, known)} It has {', '.join(known)}.")
+
+
+def _export_tables(name: str, export: Export) -> list[str]:
+    document = export.to_json()
+    layers = document.pop(LAYERS)
+    tables = [_table(f"[{name}]", document)]
+    if layers:
+        tables.append(_table(f"[{name}.{LAYERS}]", {_key(layer): value for layer, value in layers.items()}))
+    return tables
 
 
 def _table(head: str, values: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 from collections.abc import Mapping
@@ -12,22 +13,26 @@ import numpy as np
 
 from edgelstm.artifact import write_artifact
 from edgelstm.compression.auto import Goals, search
-from edgelstm.compression.learning import read_learning
+from edgelstm.compression.learning import Learning, read_learning
 from edgelstm.compression.measures import CPU, check_target
 from edgelstm.compression.precision import ladder
 from edgelstm.compression.recipe import DROP, Export, Recipe
 from edgelstm.compression.report import report_text
 from edgelstm.compression.session import ARTIFACT, MODEL, Session
 from edgelstm.compression.steps import Compression
-from edgelstm.converters.stages.base import Stage
+from edgelstm.converters.lowering.mixed import precision_layers
+from edgelstm.converters.stages.base import Stage, nearest
 from edgelstm.converters.stages.cloning import independent_copy
-from edgelstm.errors import LoadError, OutputError, SettingError
+from edgelstm.errors import LoadError, OutputError, SettingError, StageError
 from edgelstm.source import open_source
-from edgelstm.training.claims import read_json
+from edgelstm.training.checkpoints import fingerprint
+from edgelstm.training.claims import is_leftover, read_json
 from edgelstm.training.fitting import Report
 from edgelstm.training.folders import check_writable, make_folder, write_complete, write_json
 
 CLAIM, REPORT, REPORT_TEXT, RECIPE, WORK = "compress.json", "report.json", "report.md", "recipe.toml", "stages"
+NEW_IDS = "new_ids.json"
+_OWN = (CLAIM, REPORT, REPORT_TEXT, RECIPE, NEW_IDS, ARTIFACT, Path(ARTIFACT).with_suffix(".json").name, MODEL)
 MAX_TRIES = 3
 """So often a stage is tried under a guard, weaker each time."""
 
@@ -80,15 +85,11 @@ def compress(
     report("reading the data")
     seed = recipe.seed if recipe else 0
     learning = read_learning(data, source.model, seed=seed)
-    _claim(folder, _described(source.model, data, recipe, drop), restart=restart)
+    _check_layers(recipe, source.model)
+    measured = target if latency else ""
+    _claim(folder, _described(source.model, learning, recipe, drop, goals, measured), restart=restart)
     session = Session(
-        source.model,
-        learning,
-        folder / WORK,
-        seed=seed,
-        max_drop=drop,
-        target=target if latency else None,
-        report=report,
+        source.model, learning, folder / WORK, seed=seed, max_drop=drop, target=measured or None, report=report
     )
     if recipe is None:
         judged, exports = search(session, goals or Goals())
@@ -96,8 +97,8 @@ def compress(
     else:
         judged = _run(session, recipe)
         export, artifact = session.finish(ladder(session, recipe.export) if session.guard else [recipe.export])
-    found = Recipe(tuple(session.stages), export, drop, judged.quantize if session.guard else "", seed)
-    return _write(folder, session, found, artifact, goals or Goals(), target if latency else "")
+    found = Recipe(tuple(session.stages), export, drop, judged if session.guard else None, seed)
+    return _write(folder, session, found, artifact, goals or Goals(), measured)
 
 
 def _drop(recipe: Recipe | None, max_drop: float | None) -> float | None:
@@ -115,12 +116,24 @@ def _run(session: Session, recipe: Recipe) -> Export:
     for stage in recipe.stages:
         # What quantization-aware training is worth, only an int8 file shows.
         export = recipe.export if stage.name == "qat" else judged
-        attempt: Stage | None = stage
-        for _ in range(MAX_TRIES):
-            if attempt is None or session.attempt(attempt, export):
-                break
-            attempt = attempt.weaker()
+        if not session.attempt(stage, export):
+            _try_weaker(session, stage, export)
     return judged
+
+
+def _try_weaker(session: Session, stage: Stage, export: Export) -> None:
+    """Tries weaker stages in the place of one that was not kept, until one is kept or changes nothing."""
+    for _ in range(MAX_TRIES - 1):
+        weaker = stage.weaker()
+        if weaker is None:
+            return
+        stage = weaker
+        try:
+            if session.attempt(stage, export):
+                return
+        except StageError as error:
+            session.refuse(stage, str(error))
+            return
 
 
 def _judging(session: Session, recipe: Recipe) -> Export:
@@ -128,7 +141,7 @@ def _judging(session: Session, recipe: Recipe) -> Export:
     if session.guard is None:
         return recipe.export
     if recipe.judged_in:
-        return Export(recipe.judged_in, strip_names=recipe.export.strip_names)
+        return recipe.judged_in
     step = session.judge(recipe.export)
     if step.kept:
         return recipe.export
@@ -139,7 +152,7 @@ def _judging(session: Session, recipe: Recipe) -> Export:
 
 
 def _write(folder: Path, session: Session, recipe: Recipe, artifact: Any, goals: Goals, target: str) -> Compression:
-    """Writes everything that a finished compression leaves; the artifact last."""
+    """Writes everything that a finished compression leaves; the report last."""
     learning, objective = session.learning, session.learning.task.objective
     measures = session.tried[-1].measures
     assert measures is not None
@@ -154,6 +167,11 @@ def _write(folder: Path, session: Session, recipe: Recipe, artifact: Any, goals:
     write_complete(folder / RECIPE, lambda file: file.write_text(recipe.to_toml(), encoding="utf-8"))
     for name, content in learning.data.files.items():
         content.save(folder / name)
+    if session.tokens:
+        write_json(folder / NEW_IDS, {name: table.tolist() for name, table in session.tokens.items()})
+        notes.append(
+            f"Words have new ids: {NEW_IDS} has the new id of each old one, and the app must feed the new ones."
+        )
     artifact = write_artifact(folder / ARTIFACT, artifact.path.read_bytes(), card)
     done = Compression(
         folder,
@@ -172,6 +190,7 @@ def _write(folder: Path, session: Session, recipe: Recipe, artifact: Any, goals:
         "examples": {name: len(part) for name, part in learning.data.splits.items()},
         "guard": {"examples": len(learning.guarding), "max_drop": recipe.max_drop} if learning.guarding else None,
         "notes": notes,
+        "files": sorted(learning.data.files),
         "steps": [step.to_json() for step in done.tried],
     }
     write_complete(folder / REPORT_TEXT, lambda file: file.write_text(report_text(done), encoding="utf-8"))
@@ -180,10 +199,34 @@ def _write(folder: Path, session: Session, recipe: Recipe, artifact: Any, goals:
     return done
 
 
-def _described(model: Any, data: str, recipe: Recipe | None, max_drop: float | None) -> dict[str, Any]:
+def _check_layers(recipe: Recipe | None, model: Any) -> None:
+    """Refuses, before anything is done, a recipe that exports layers in a way of their own that there are not.
+
+    Raises:
+        SettingError: If the model has no such layer.
+    """
+    paths = [f"/{layer}/" for layer in precision_layers(model)]
+    for layer in recipe.export.layers if recipe else ():
+        if not any(f"/{layer}/" in path for path in paths):
+            raise SettingError(
+                f"Model {model.name!r} has no layer {layer!r} with a precision of its own."
+                f"{nearest(layer, [path.strip('/') for path in paths])}"
+            )
+
+
+def _described(
+    model: Any, learning: Learning, recipe: Recipe | None, max_drop: float | None, goals: Goals | None, target: str
+) -> dict[str, Any]:
     """What distinguishes a compression from others."""
-    wanted = recipe.to_json() if recipe else "to be found"
-    return {"source": _fingerprint(model), "data": data, "recipe": wanted, "max_drop": max_drop}
+    test = dataclasses.replace(learning.data, train=learning.data.test)
+    return {
+        "source": _fingerprint(model),
+        "data": [learning.name, fingerprint(learning.data), fingerprint(test)],
+        "recipe": recipe.to_json() if recipe else "to be found",
+        "max_drop": max_drop,
+        "goals": dataclasses.asdict(goals) if goals else None,
+        "target": target,
+    }
 
 
 def _claim(folder: Path, described: Mapping[str, Any], *, restart: bool) -> None:
@@ -198,17 +241,34 @@ def _claim(folder: Path, described: Mapping[str, Any], *, restart: bool) -> None
     if claim.exists() and not restart:
         if not _is(claim, described):
             raise OutputError(
-                f"{folder} holds another compression: of another model, data or recipe. Take another folder, or "
+                f"{folder} holds another compression: of another model, data, recipe or goal. Take another folder, or "
                 "--restart."
             )
         if (folder / REPORT).exists():
             raise OutputError(f"The compression in {folder} is finished. Take another folder, or --restart.")
         return
-    if not claim.exists() and any(folder.iterdir()):
+    if not claim.exists() and not all(is_leftover(path, _OWN) for path in folder.iterdir()):
         raise OutputError(f"{folder} is not empty and holds no compression. Take another folder.")
-    shutil.rmtree(folder / WORK, ignore_errors=True)
-    (folder / REPORT).unlink(missing_ok=True)
+    _clear(folder)
     write_json(claim, dict(described))
+
+
+def _clear(folder: Path) -> None:
+    """Deletes what an earlier compression wrote, and nothing else.
+
+    Raises:
+        OutputError: If a file cannot be deleted.
+    """
+    names, report = set(_OWN) - {CLAIM}, folder / REPORT
+    try:
+        if report.exists():
+            names |= {Path(name).name for name in read_json(report).get("files", [])}
+        shutil.rmtree(folder / WORK, ignore_errors=True)
+        for path in folder.iterdir():
+            if path.name in names or is_leftover(path, names | {CLAIM}):
+                path.unlink()
+    except OSError as error:
+        raise OutputError(f"Cannot delete {error.filename}: {error.strerror or error}.") from error
 
 
 def _is(claim: Path, described: Mapping[str, Any]) -> bool:

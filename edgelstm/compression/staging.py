@@ -80,21 +80,24 @@ class Staged:
     calibration: dict[str, Array] | None
 
 
-def run_stages(source: Source, entries: Sequence[Mapping[str, Any]], data: str | None, report: Report) -> Staged:
+def run_stages(
+    source: Source, entries: Sequence[Mapping[str, Any]], data: str | None, quantize: str, report: Report
+) -> Staged:
     """Runs stages on a model, one after the other.
 
     Args:
         source: The model; it stays as it is.
         entries: Stages as a recipe has them: "kind" and settings.
         data: What to learn from, as `learning.read_learning` takes it; None for stages that learn nothing.
+        quantize: Precision of the file.
         report: Takes a line about what is being done.
 
     Raises:
-        SettingError: If a stage or a setting is unknown, or a value impossible.
+        SettingError: If a stage or a setting is unknown, or a value impossible, alone or with the precision.
         StageError: If a stage does not fit the model, or needs data that is not there.
         EdgeLSTMError: If the data cannot be read, or a training fails.
     """
-    recipe = parse_recipe({"stage": [dict(entry) for entry in entries]})
+    recipe = parse_recipe({"stage": [dict(entry) for entry in entries], "export": {"quantize": quantize}})
     learning = read_learning(data, source.model) if data is not None else None
     workshop: Workshop = TrainingWorkshop(learning, None, report) if learning else NoData(report)
     model = source.model

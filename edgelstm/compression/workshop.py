@@ -109,7 +109,8 @@ class TrainingWorkshop:
 
     def score(self, model: Any) -> float:
         """Returns the main score on the validation examples, an error with a minus."""
-        return self.learning.score(keras_predict(model), self.learning.data.validation)
+        validation = self.learning.data.validation
+        return self.learning.score(np.asarray(keras_predict(model)(validation.x)), validation)
 
     def label_loss(self, targets: Any, answers: Any) -> Any:
         """Returns what answers cost, for each example or each of their steps."""

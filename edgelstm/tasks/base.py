@@ -235,7 +235,21 @@ class Task(abc.ABC):
         Returns:
             Figures by name, the objective's main one first.
         """
-        return self.objective.score(np.asarray(predict(data.test.x)), data.test.y)
+        return self.score(np.asarray(predict(data.test.x)), data.test.y, data)
+
+    def score(self, answers: Array, y: Array, data: Data) -> dict[str, float]:
+        """Scores answers to any examples of the task, by nothing but what is right for these.
+
+        Args:
+            answers: Shape (n, ...).
+            y: What is right, shape (n, ...), as in a split of the data.
+            data: The task's data.
+
+        Returns:
+            Figures by name, the objective's main one first.
+        """
+        del data
+        return self.objective.score(answers, y)
 
     def baselines(self, data: Data) -> dict[str, dict[str, float]]:
         """Scores simple ways to answer on the test split, to be compared with: figures by name of the way."""

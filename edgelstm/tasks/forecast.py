@@ -147,9 +147,10 @@ class ForecastTask(Task):
         """Adds noise to windows and hides their first steps, as the settings jitter and crop ask for."""
         return vary(examples, generator, setup)
 
-    def evaluate(self, predict: Predict, data: Data) -> dict[str, float]:
-        """Scores forecasts of the test split in the units of the target: mean absolute error and its square's root."""
-        return self._score(data.extra["scaler"].unscale(predict(data.test.x)), data)
+    def score(self, answers: Array, y: Array, data: Data) -> dict[str, float]:
+        """Scores forecasts in the units of the target: mean absolute error and its square's root."""
+        scaler = data.extra["scaler"]
+        return self.objective.score(scaler.unscale(answers), scaler.unscale(y))
 
     def baselines(self, data: Data) -> dict[str, dict[str, float]]:
         """Scores simple forecasts of the test split, in the units of the target.

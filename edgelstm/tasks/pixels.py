@@ -144,9 +144,9 @@ class PixelsTask(Task):
         moved = [image[y : y + height, x : x + width] for image, (y, x) in zip(padded, corners, strict=True)]
         return _in_steps(np.stack(moved), canvas)
 
-    def evaluate(self, predict: Predict, data: Data) -> dict[str, float]:
-        """Scores the test split; bits of the small picture of multiscale count for the pixels of the large one."""
-        figures = super().evaluate(predict, data)
+    def score(self, answers: Array, y: Array, data: Data) -> dict[str, float]:
+        """Scores pictures; bits of the small picture of multiscale count for the pixels of the large one."""
+        figures = super().score(answers, y, data)
         canvas = data.extra["canvas"]
         share = 1.0 if data.extra["known_rows"] else canvas.num_steps / (canvas.height * canvas.width)
         return {**figures, "bits_per_pixel": share * figures["bits_per_pixel"]}

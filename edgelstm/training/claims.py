@@ -6,7 +6,7 @@ Only files that a training wrote are ever deleted: those with the names below, a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def check_claim(folder: Path, described: Mapping[str, Any], *, restart: bool) ->
     """
     make_folder(folder)
     check_writable(folder)
-    if all(_is_leftover(path) for path in folder.iterdir()):
+    if all(is_leftover(path) for path in folder.iterdir()):
         return
     document = read_json(folder / RUN) if (folder / RUN).is_file() else {}
     if not set(document) >= _KEYS:
@@ -65,7 +65,7 @@ def clear(folder: Path, *, everything: bool) -> None:
     Raises:
         OutputError: If a file cannot be deleted.
     """
-    names = {path.name for path in folder.iterdir() if _is_leftover(path)}
+    names = {path.name for path in folder.iterdir() if is_leftover(path)}
     if everything and (folder / RUN).is_file():
         names |= {*_NAMES, *_listed(read_json(folder / RUN))} - {RUN}
     try:
@@ -93,10 +93,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def _is_leftover(path: Path) -> bool:
-    """Whether it is a temporary file of `folders.write_complete` whose process was killed."""
+def is_leftover(path: Path, names: Collection[str] = _NAMES) -> bool:
+    """Whether it is a temporary file of `folders.write_complete`, for one of these names, whose process was killed."""
     process, _, name = path.name.partition("-")
-    return process[:1] == "." and process[1:].isdigit() and name in (*_NAMES, PROBE) and path.is_file()
+    return process[:1] == "." and process[1:].isdigit() and name in (*names, PROBE) and path.is_file()
 
 
 def _listed(document: Mapping[str, Any]) -> set[str]:

@@ -11,7 +11,9 @@ import pytest
 from recorder import Recorder
 
 from edgelstm.artifact import Artifact
+from edgelstm.cli.convert import _STAGES
 from edgelstm.cli.summary import conversion_summary, format_size
+from edgelstm.compression.staging import FLAGS
 
 
 @pytest.fixture
@@ -56,6 +58,13 @@ def test_defaults_are_those_of_the_library(run, convert):
         "timeout_s": 600.0,
         "progress": None,
     }
+
+
+def test_stages_run_in_the_order_in_which_help_lists_their_flags(run):
+    assert list(_STAGES) == list(FLAGS)
+    options = run("convert", "--help").out.partition("Options:")[2].splitlines()
+    lines = [line.split()[0] for line in options if line.strip().startswith("--")]
+    assert [line for line in lines if line[2:] in FLAGS] == [f"--{kind}" for kind in FLAGS]
 
 
 def test_flags_of_stages_without_data_train_nothing(run, convert):

@@ -7,14 +7,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from edgelstm.compression import auto
 from edgelstm.compression.auto import Goals, search
 from edgelstm.compression.measures import Measures
+from edgelstm.compression.recipe import Export
 from edgelstm.compression.steps import EXPORT, START, Step
 from edgelstm.errors import StageError
 
 
 def measures(size: int, latency: float | None = None) -> Measures:
     return Measures(10, size, size, 100, 0.9, (0.8, 1.0), latency, 0.9)
+
+
+TABLES = ["shrink-embedding"] * 3
 
 
 class Pretended:
@@ -30,6 +35,7 @@ class Pretended:
         self.allowed, self.precisions = allowed, precisions or {"int8": 0.25, "dynamic": 0.3, "float32": 1.0}
         self.size, self.latency, self.each = size, latency, seconds
         self.seconds, self.asked, self.judged = 0.0, [], []
+        self.no = set()
         self.tried = [Step(START, {}, measures(size, latency))]
         train = range(640)
         self.learning = SimpleNamespace(
@@ -47,7 +53,7 @@ class Pretended:
         left = self.allowed.get(stage.name, 0)
         self.asked.append((stage.name, stage.values.get("fraction"), export.quantize))
         self.seconds += self.each
-        if left == "no":
+        if left == "no" or (stage.name, stage.values.get("min_count")) in self.no:
             raise StageError(f"{stage.name} does not fit.")
         self.allowed[stage.name] = left - 1
         kept = left > 0
@@ -74,7 +80,7 @@ def test_units_go_by_half_then_by_quarters_and_then_students_are_taught():
     session = Pretended({"prune-units": 2, "distill": 1, "shrink-embedding": "no", "factorize": "no"})
     judged, exports = search(session, Goals())
     assert session.asked == [
-        ("shrink-embedding", None, "int8"),
+        *[("shrink-embedding", None, "int8")] * 3,
         ("prune-units", 0.5, "int8"),
         ("prune-units", 0.5, "int8"),
         ("prune-units", 0.5, "int8"),
@@ -100,10 +106,10 @@ def test_weaker_stages_follow_where_one_loses_too_much():
 def test_nothing_more_is_tried_once_the_goals_are_met():
     session = Pretended({"shrink-embedding": "no", "prune-units": 9}, latency=1000.0)
     search(session, Goals(max_size_bytes=130))
-    assert names(session) == ["shrink-embedding", "prune-units"]
+    assert names(session) == [*TABLES, "prune-units"]
     session = Pretended({"shrink-embedding": "no", "prune-units": 9}, latency=1000.0)
     _, exports = search(session, Goals(max_latency_us=130))
-    assert names(session) == ["shrink-embedding", "prune-units", "prune-units"]
+    assert names(session) == [*TABLES, "prune-units", "prune-units"]
     assert exports[0].quantize == "dynamic"  # the fastest
     session = Pretended({"prune-units": 9})
     search(session, Goals(max_size_bytes=250))
@@ -112,12 +118,31 @@ def test_nothing_more_is_tried_once_the_goals_are_met():
 
 def test_no_stage_begins_that_would_not_end_in_time():
     session = Pretended({"shrink-embedding": "no", "prune-units": 9}, seconds=10.0)
-    search(session, Goals(time_budget_s=35))
-    assert names(session) == ["shrink-embedding", "prune-units", "prune-units"]
-    assert session.seconds == 30
+    search(session, Goals(time_budget_s=55))
+    assert names(session) == [*TABLES, "prune-units", "prune-units"]
+    assert session.seconds == 50
 
 
-def test_a_precision_that_the_guard_refuses_is_trained_for():
+def test_rows_become_narrower_where_every_word_occurs():
+    session = Pretended({"shrink-embedding": 1, "prune-units": "no", "factorize": "no", "distill": "no"})
+    session.no = {("shrink-embedding", 1), ("shrink-embedding", 3)}
+    search(session, Goals())
+    kept = [step.settings for step in session.tried if step.name == "shrink-embedding" and step.kept]
+    assert [settings["energy"] for settings in kept] == [0.8]
+
+
+def test_an_int8_file_with_spared_layers_comes_first_where_the_plain_one_is_refused(monkeypatch):
+    spared = [Export("int8", {"a": "dynamic"}, strip_names=True), Export("int8", {"a": "dynamic", "b": "dynamic"})]
+    monkeypatch.setattr(auto, "mixed", lambda session, export: iter(spared))
+    session = Pretended({}, {"dynamic": 0.3, "float32": 1.0})
+    judge = session.judge
+    session.judge = lambda export: judge(Export("float32") if export == spared[1] else export)
+    _, exports = search(session, Goals())
+    assert exports == [spared[1], *(Export(precision, strip_names=True) for precision in ("dynamic", "float32"))]
+
+
+def test_a_precision_that_the_guard_refuses_is_trained_for(monkeypatch):
+    monkeypatch.setattr(auto, "mixed", lambda session, export: iter(()))
     session = Pretended({"qat": 1}, {"dynamic": 0.3, "float32": 1.0})
     judged, _ = search(session, Goals())
     assert judged.quantize == "dynamic"

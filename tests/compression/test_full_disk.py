@@ -11,7 +11,7 @@ from edgelstm.compression.recipe import parse_recipe
 from edgelstm.compression.runner import compress
 from edgelstm.errors import OutputError
 
-RECIPE = {"stage": [{"kind": "spoil", "share": 0.0}, {"kind": "prune-units", "epochs": 1}]}
+RECIPE = {"guard": {"max_drop": 100}, "stage": [{"kind": "spoil", "share": 0.0}, {"kind": "prune-units", "epochs": 1}]}
 
 
 @pytest.fixture

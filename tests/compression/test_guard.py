@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edgelstm.compression.guard import Guard, resolution_note, split_for_guard
+from edgelstm.compression.guard import Guard, split_for_guard, uncertainty_note
 from edgelstm.compression.learning import GivenTask, Learning
 from edgelstm.errors import DataError
 from edgelstm.tasks.base import Data, Setup, Source, Split
@@ -62,6 +62,21 @@ def test_tuning_and_guard_share_the_validation_examples():
     assert set(other[:, 0]) != set(guarding)
 
 
+def test_windows_of_the_guard_share_no_row_with_those_for_tuning():
+    whole = learning(60)
+    windows = np.arange(60)[:, None] + np.arange(8)
+    data = dataclasses.replace(
+        whole.data,
+        validation=Split({"window": windows.astype(np.float32)}, np.zeros(60)),
+        extra={"ends": {"validation": windows[:, -1] + 500}},
+    )
+    shared = split_for_guard(dataclasses.replace(whole, data=data))
+    tuning, guarding = (part.x["window"] for part in (shared.data.validation, shared.guarding))
+    assert len(tuning) == 30
+    assert len(guarding) == 60 - 30 - 7
+    assert not {*tuning.ravel()} & {*guarding.ravel()}
+
+
 def test_new_ids_reach_the_examples_of_the_guard():
     table = np.arange(2000)[::-1].copy()
     shared = split_for_guard(learning(8))
@@ -77,10 +92,13 @@ def test_too_few_examples_are_refused():
 
 def test_a_coarse_guard_says_so():
     guard = Guard(0.5, 0.9, True)
-    note = resolution_note(guard, 50)
-    assert note == (
-        "The guard has 50 examples, so one of them is 2 points: with max_drop 0.5 not one may be lost. More validation "
-        "data lets it see smaller losses."
+    share = 91 / 102
+    width = 196 * np.sqrt(share * (1 - share) / 100)
+    assert uncertainty_note(guard, 100) == (
+        f"The guard has 100 examples, which leaves what it sees uncertain by {width:.2g} points, and max_drop is 0.5: "
+        "compare the score on the test examples. More validation data lets it see less."
     )
-    assert resolution_note(guard, 200) is None
-    assert resolution_note(dataclasses.replace(guard, higher_is_better=False), 50) is None
+    assert uncertainty_note(guard, 100_000) is None
+    assert uncertainty_note(dataclasses.replace(guard, max_drop=7), 100) is None
+    assert "3.8 points" in uncertainty_note(dataclasses.replace(guard, reference=1.0), 50)
+    assert uncertainty_note(dataclasses.replace(guard, higher_is_better=False), 50) is None

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import edgelstm
-from edgelstm.compression.recipe import parse_recipe, read_recipe
+from edgelstm.compression.guard import Guard
+from edgelstm.compression.recipe import Export, parse_recipe, read_recipe
 from edgelstm.compression.runner import compress
-from edgelstm.errors import OutputError, StageError
+from edgelstm.errors import OutputError, StageError, VerificationError
 from tests.compression.spoiling import Spoil
 
 pytestmark = pytest.mark.usefixtures("spoil")
@@ -39,12 +40,11 @@ def test_a_stage_that_loses_too_much_is_tried_weaker(model, data, tmp_path):
     assert [step.name for step in done.steps] == ["start", "spoil", "export"]
     found = read_recipe(tmp_path / "out/recipe.toml")
     assert [stage.values["share"] for stage in found.stages] == [0.02]
-    assert (found.max_drop, found.judged_in) == (2.0, "float32")
+    assert (found.max_drop, found.judged_in) == (2.0, Export("float32"))
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["examples"] == {"train": 280, "validation": 30, "test": 60}
     assert report["guard"] == {"examples": 30, "max_drop": 2.0}
-    assert "One of them" not in report["notes"]
-    assert any("one of them is 3.3 points" in note for note in done.notes)
+    assert any("The guard has 30 examples" in note for note in done.notes)
     text = (tmp_path / "out/report.md").read_text()
     assert f"- spoil: {done.tried[1].reason}." in text
 
@@ -66,6 +66,65 @@ def test_a_training_that_fails_is_left_out(model, data, tmp_path):
     assert [step.kept for step in done.tried] == [True, False, False, False, True, True]
     assert done.tried[1].reason == "The loss became nan in epoch 1."
     assert done.tried[1].measures is None
+
+
+def test_a_weaker_stage_that_would_change_nothing_ends_the_tries(model, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Spoil, "weaker", lambda stage: stage.but(trouble="fit"))
+    done = compress(model, data, recipe(0.9, 0.0), tmp_path / "out", latency=False)
+    assert [step.kept for step in done.tried] == [True, False, False, True, True]
+    assert done.tried[2].reason == "Model 'tiny' has nothing to spoil."
+
+
+def test_a_failed_training_is_not_tried_again_after_an_interruption(model, data, tmp_path, monkeypatch):
+    apply, calls = Spoil.apply, []
+
+    def interrupted(stage, *arguments):
+        calls.append(stage.values["trouble"])
+        if stage.values["trouble"] == "":
+            raise KeyboardInterrupt
+        return apply(stage, *arguments)
+
+    monkeypatch.setattr(Spoil, "weaker", lambda stage: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Spoil, "apply", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            compress(model, data, recipe("nan", 0.0), tmp_path / "out", latency=False)
+        assert calls == ["nan", ""]
+        with pytest.raises(KeyboardInterrupt):
+            compress(model, data, recipe("nan", 0.0), tmp_path / "out", latency=False)
+        assert calls == ["nan", "", ""]
+
+
+def test_a_disk_error_is_no_bad_stage(model, data, tmp_path, monkeypatch):
+    def full(*_):
+        raise OutputError("Cannot write x: No space left on device.")
+
+    monkeypatch.setattr(Spoil, "apply", full)
+    with pytest.raises(OutputError, match="No space left"):
+        compress(model, data, recipe(0.1), tmp_path / "out", latency=False)
+
+
+def test_layers_of_the_export_are_judged_and_replayed(model, data, tmp_path):
+    given = parse_recipe(
+        {
+            "stage": [{"kind": "prune-units", "fraction": 0.2, "epochs": 2}],
+            "guard": {"max_drop": 50},
+            "export": {"quantize": "int8", "layers": {"lstm": "float32"}},
+        }
+    )
+    done = compress(model, data, given, tmp_path / "a", latency=False)
+    found = read_recipe(tmp_path / "a/recipe.toml")
+    assert found.judged_in == found.export == Export("int8", {"lstm": "float32"})
+    assert edgelstm.inspect(done.artifact.path).lstms[0].precision == "float32"
+    again = compress(model, data, found, tmp_path / "b", latency=False)
+    assert again.artifact.path.read_bytes() == done.artifact.path.read_bytes()
+    assert [step.to_json() for step in again.tried] == [step.to_json() for step in done.tried]
+
+
+def test_no_passing_file_is_told_with_all_reasons(model, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Guard, "allows", lambda *_: False)
+    with pytest.raises(VerificationError, match=r"No file of the model passes the guard \(float16: it loses 0.00"):
+        compress(model, data, recipe(quantize="float16"), tmp_path / "out", latency=False)
 
 
 def test_a_stage_that_does_not_fit_is_an_error(model, data, tmp_path):
@@ -118,5 +177,5 @@ def test_a_precision_that_loses_too_much_gives_way_to_a_finer_one(model, data, t
     assert exports == [("int8", False), ("dynamic", True)]
     assert edgelstm.Artifact.open(done.artifact.path).card["precision"] == "dynamic"
     found = read_recipe(tmp_path / "out/recipe.toml")
-    assert (found.export.quantize, found.judged_in) == ("dynamic", "float32")
+    assert (found.export.quantize, found.judged_in) == ("dynamic", Export("float32"))
     assert np.isclose(done.result.score, 1.0, atol=0.04)

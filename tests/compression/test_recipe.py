@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from edgelstm.compression.recipe import Recipe, parse_recipe, read_recipe
+from edgelstm.compression.recipe import Export, Recipe, parse_recipe, read_recipe
 from edgelstm.converters.stages import STAGES, find_stage, make_stage
 from edgelstm.errors import LoadError, SettingError
 
@@ -62,7 +62,7 @@ def test_every_stage_can_be_written_with_its_defaults(name, file):
     stage = make_stage(name, {})
     assert find_stage(name).name == stage.name == name
     assert all(setting.help and not setting.help.endswith(".") for setting in stage.settings.values())
-    recipe = Recipe((stage,))
+    recipe = Recipe((stage,), Export("int8"))
     assert read_recipe(file(recipe.to_toml())).stages[0].values == stage.values
 
 
@@ -95,3 +95,43 @@ def test_a_file_that_is_no_recipe_is_told(file, tmp_path):
         read_recipe(file("[[stage"))
     with pytest.raises(LoadError, match=r"Cannot read the recipe .*no such file"):
         read_recipe(tmp_path / "none.toml")
+
+
+QAT = [{"kind": "qat"}]
+
+
+@pytest.mark.parametrize(
+    "document, words",
+    [
+        ({"export": {"quantize": ["int8"]}}, r"quantize = \['int8'\] is not known"),
+        ({"export": {"layers": {"encoder": {"lstm": "float32"}}}}, "is not known, only"),
+        ({"export": {"layers": "float32"}}, "is a table"),
+        ({"export": {"quantize": "dynamic", "layers": {"lstm": "int8"}}}, "needs quantize = 'int8'"),
+        ({"export": {"strip_names": "yes"}}, "strip_names must be true or false"),
+        ({"guard": {"max_drop": -1}}, "max_drop must be at least 0"),
+        ({"guard": {"maxdrop": 1}}, "Did you mean 'max_drop'"),
+        ({"guard": 1}, "is a table with max_drop in it"),
+        ({"guard": {"judged_in": {"quantize": "int4"}}}, "'int4' is not known"),
+        ({"stage": [*QAT, {"kind": "prune"}], "export": {"quantize": "int8"}}, "'qat' must be the last stage"),
+        ({"stage": QAT, "export": {"quantize": "dynamic"}}, "'qat' trains for int8, and the file is to be dynamic"),
+    ],
+)
+def test_exports_and_guards_that_make_no_sense_are_refused(document, words):
+    with pytest.raises(SettingError, match=words):
+        parse_recipe(document)
+
+
+def test_a_guarded_recipe_is_read_as_it_was_written(file):
+    recipe = Recipe(
+        (make_stage("prune", {}),),
+        Export("int8", {"encoder/lstm": "float16"}, strip_names=True),
+        1.5,
+        Export("dynamic"),
+    )
+    again = read_recipe(file(recipe.to_toml()))
+    assert again.to_json() == recipe.to_json()
+    assert (again.export, again.max_drop, again.judged_in) == (recipe.export, 1.5, recipe.judged_in)
+    assert read_recipe(file("[guard]")).max_drop == 0.5
+    assert read_recipe(file("")).max_drop is None
+    # What a guard has found may export what was trained for int8 in another precision.
+    assert parse_recipe({"stage": QAT, "guard": {}}).max_drop == 0.5

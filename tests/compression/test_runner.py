@@ -17,7 +17,7 @@ from edgelstm.compression.learning import read_learning
 from edgelstm.compression.recipe import Recipe, parse_recipe, read_recipe
 from edgelstm.compression.runner import compress
 from edgelstm.converters.stages.base import Outcome, Setting, Stage
-from edgelstm.errors import EdgeLSTMError, OutputError
+from edgelstm.errors import EdgeLSTMError, OutputError, SettingError
 
 TIME, FEATURES, COUNT = 6, 3, 120
 
@@ -150,9 +150,6 @@ def test_ranges_that_training_found_are_those_of_the_file(model, data, tmp_path,
     lstm = edgelstm.inspect(done.artifact.path).lstms[0]
     assert lstm.input_scale == pytest.approx((high - low) / 255, rel=1e-3)
     assert seen == [{}, seen[-1], seen[-1]]
-    seen.clear()
-    compress(model, data, recipe({"kind": "qat", "epochs": 1}, quantize="dynamic"), tmp_path / "b", latency=False)
-    assert seen == [{}, {}, {}]
 
 
 def test_an_error_in_a_stage_is_told_and_leaves_no_model(model, data, tmp_path):
@@ -169,8 +166,76 @@ def test_a_folder_of_something_else_is_left_alone(model, data, tmp_path):
     compress(model, data, Recipe(), tmp_path / "mine", latency=False)
     with pytest.raises(OutputError, match="holds another compression"):
         compress(model, data, recipe({"kind": "learn"}), tmp_path / "mine", latency=False)
+    (tmp_path / "mine/vocabulary.txt").write_text("mine")
+    (tmp_path / "mine/.123-compress.json").write_text("half")
     done = compress(model, data, recipe({"kind": "learn"}), tmp_path / "mine", latency=False, restart=True)
     assert [step.name for step in done.steps] == ["start", "learn", "export"]
+    assert (tmp_path / "mine/vocabulary.txt").read_text() == "mine"  # of no compression
+    assert not (tmp_path / "mine/.123-compress.json").exists()
+
+
+def test_other_examples_under_the_same_name_are_another_compression(model, data, tmp_path):
+    mine = tmp_path / "d.npz"
+    with np.load(data) as archive:
+        arrays = dict(archive)
+    np.savez(mine, **arrays)
+    with pytest.raises(EdgeLSTMError, match="on fire"):
+        compress(model, str(mine), recipe({"kind": "learn", "fail": True}), tmp_path / "out", latency=False)
+    arrays["y"] = 1 - arrays["y"]
+    np.savez(mine, **arrays)
+    with pytest.raises(OutputError, match="holds another compression"):
+        compress(model, str(mine), recipe({"kind": "learn", "fail": True}), tmp_path / "out", latency=False)
+
+
+def test_a_layer_that_is_not_there_is_refused_at_once(model, data, tmp_path):
+    given = parse_recipe({"stage": [{"kind": "learn"}], "export": {"layers": {"lstn": "float16"}}})
+    with pytest.raises(SettingError, match=r"Model 'tiny' has no layer 'lstn' .* Did you mean 'lstm'"):
+        compress(model, data, given, tmp_path / "out", latency=False)
+    assert not (tmp_path / "out").exists()
+    assert Learn.calls == []
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """A model of words that never sees every third of them, and its data."""
+    keras.utils.set_random_seed(0)
+    ids = layers.Input((7,), name="ids")
+    x = layers.LSTM(4, name="lstm")(layers.Embedding(30, 6, name="words")(ids))
+    model = keras.Model(ids, layers.Dense(2, activation="softmax", name="answer")(x), name="texts")
+    path = tmp_path_factory.mktemp("data") / "w.npz"
+    x = np.random.default_rng(0).integers(0, 30, (90, 7))
+    x -= x % 3 == 1
+    np.savez(path, ids=x, y=x[:, 0] % 2)
+    return model, str(path), x
+
+
+def test_new_ids_of_words_are_written_for_the_app(words, tmp_path):
+    model, data, x = words
+    twice = [{"kind": "shrink-embedding", "min_count": count, "epochs": 0} for count in (1, 25)]
+    done = compress(model, data, recipe(*twice), tmp_path / "out", latency=False)
+    tables = json.loads((tmp_path / "out/new_ids.json").read_text())
+    new = np.array(tables["ids"])[x]
+    assert any("new_ids.json has the new id of each old one" in note for note in done.notes)
+    small = keras.models.load_model(tmp_path / "out/model.keras")
+    assert small.get_layer("words").input_dim < 21
+    file = edgelstm.load(tmp_path / "out/model.tflite")
+    np.testing.assert_allclose(file.predict(new), small.predict(new, verbose=0), atol=1e-5)
+    # Words that stay are read as before, wherever they stand now.
+    rows, small_rows = (each.get_layer("words").get_weights()[0] for each in (model, small))
+    often = np.flatnonzero(np.bincount(x[: int(0.7 * len(x))].ravel(), minlength=30) >= 60)
+    np.testing.assert_array_equal(small_rows[np.array(tables["ids"])[often]], rows[often])
+    assert len(often)
+
+
+def test_the_guard_sees_new_ids(words, tmp_path):
+    model, data, _ = words
+    stages = [{"kind": "shrink-embedding", "min_count": 1, "epochs": 0}]
+    done = compress(
+        model, data, parse_recipe({"stage": stages, "guard": {"max_drop": 0}}), tmp_path / "out", latency=False
+    )
+    assert [step.kept for step in done.tried] == [True, True, True]
+    assert done.result.guard == done.reference.guard
+    assert done.result.score == done.reference.score
 
 
 def test_latency_is_measured_where_asked_for(model, data, tmp_path):

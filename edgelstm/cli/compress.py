@@ -81,9 +81,9 @@ def compress(
     Examples:
       edgelstm train text -o sentiment
       edgelstm compress sentiment/model.keras --data sentiment -o small
-      edgelstm compress sentiment/model.keras --data sentiment -o small \
+      edgelstm compress sentiment/model.keras --data sentiment -o small \\
         --max-size 20KB --time-budget 1h
-      edgelstm compress sentiment/model.keras --data sentiment -o small \
+      edgelstm compress sentiment/model.keras --data sentiment -o small \\
         --recipe mine.toml --max-drop 1
     """
     goals = _goals(max_size, max_latency, time_budget)

@@ -45,11 +45,15 @@ def ratios(done: Compression) -> str:
 
 
 def caption(done: Compression) -> str:
-    """Tells what the columns are, one sentence."""
+    """Tells what the columns are, and what the guard allowed."""
     latency = f"us: median time of a call on {done.target}, one thread" if done.target else "us: not measured"
+    unit = "points" if done.higher_is_better else "% more error"
+    guard = (
+        f" The guard allowed {done.guard[0]:g} {unit}, judged by {done.guard[1]} other examples." if done.guard else ""
+    )
     return (
         f"kB: the file, and after gzip. MACs: multiply-accumulates of a call. {done.score.replace('_', ' ')}: on test "
-        f"examples, with its 95 % interval. {latency}."
+        f"examples, with its 95 % interval. {latency}.{guard}"
     )
 
 

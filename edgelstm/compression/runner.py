@@ -180,6 +180,7 @@ def _write(folder: Path, session: Session, recipe: Recipe, artifact: Any, goals:
         objective.main,
         objective.higher_is_better,
         target,
+        (recipe.max_drop, len(learning.guarding)) if recipe.max_drop is not None and learning.guarding else None,
         tuple(notes),
     )
     document = {
@@ -188,7 +189,7 @@ def _write(folder: Path, session: Session, recipe: Recipe, artifact: Any, goals:
         "higher_is_better": done.higher_is_better,
         "target": target,
         "examples": {name: len(part) for name, part in learning.data.splits.items()},
-        "guard": {"examples": len(learning.guarding), "max_drop": recipe.max_drop} if learning.guarding else None,
+        "guard": {"max_drop": done.guard[0], "examples": done.guard[1]} if done.guard else None,
         "notes": notes,
         "files": sorted(learning.data.files),
         "steps": [step.to_json() for step in done.tried],

@@ -65,6 +65,7 @@ class Compression:
         score: Name of the score.
         higher_is_better: Whether it should be high.
         target: Where latency was measured; empty if it was not.
+        guard: What the guard allowed, and how many examples it had; None without one.
         notes: Sentences that the user should know.
     """
 
@@ -74,6 +75,7 @@ class Compression:
     score: str
     higher_is_better: bool
     target: str = ""
+    guard: tuple[float, int] | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -31,13 +31,14 @@ def done(tmp_path):
 def test_what_was_tried_in_vain_is_told_with_the_reason(done):
     dropped = Step("prune-units", {"fraction": 0.5, "epochs": 9}, END, kept=False, reason="it loses 3.00 points")
     refused = Step(EXPORT, {"quantize": "int8", "layers": {"lstm": "dynamic"}}, None, kept=False, reason="no.")
-    tried = dataclasses.replace(done, tried=(*done.tried, dropped, refused), target="cpu")
+    tried = dataclasses.replace(done, tried=(*done.tried, dropped, refused), target="cpu", guard=(2.0, 63))
     lines = summary(tried).splitlines()
     assert "  - prune-units (fraction 0.5, epochs 9): it loses 3.00 points." in lines
     assert "  - export int8 with lstm in dynamic: no." in lines
     assert max(len(line) for line in lines if str(done.folder) not in line) <= 80
     assert "Tried" not in summary(done)
     assert "us: median time of a call on cpu, one thread." in " ".join(lines)
+    assert "The guard allowed 2 points, judged by 63 other examples." in " ".join(lines)
     text = report_text(tried)
     assert "| shrink-embedding | 20.2 k | 81.6 | - | 148.0 k | 0.9821 | 0.97-0.99 | - |" in text.splitlines()
     assert "- prune-units (fraction 0.5, epochs 9): it loses 3.00 points." in text.splitlines()

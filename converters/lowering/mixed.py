@@ -13,8 +13,10 @@ from edgelstm.converters.lowering.calls import Trace
 from edgelstm.converters.lowering.recurrent import why_loop
 from edgelstm.errors import LoweringError
 
+COARSE_TO_FINE = ("int8", "dynamic", "float16", "float32")
+"""Precisions, that with the largest error first."""
+
 _MOST_NAMED = 12
-_COARSE_TO_FINE = ("int8", "dynamic", "float16", "float32")
 
 
 def precision_layers(model: Any) -> list[str]:
@@ -68,11 +70,11 @@ def resolve_layers(given: Mapping[str, str], trace: Trace) -> dict[str, str]:
     """
     able = list(dict.fromkeys([*trace.weighted, *(call.layer for call in trace.calls)]))
     for name in given:
-        if not any(_is_inside(path, name) for path in able):
+        if not any(is_inside(path, name) for path in able):
             raise LoweringError(_refusal(name, able, trace))
     resolved = {}
     for path in able:
-        names = [name for name in given if _is_inside(path, name)]
+        names = [name for name in given if is_inside(path, name)]
         if names and given[max(names, key=len)] != "int8":
             resolved[path] = given[max(names, key=len)]
     return resolved
@@ -84,12 +86,13 @@ def scope_name(name: str) -> str:
     return cleaned if re.match(r"[A-Za-z0-9.]", cleaned) else f"x{cleaned}"
 
 
-def _is_inside(path: str, name: str) -> bool:
+def is_inside(path: str, name: str) -> bool:
+    """Whether a layer has a name or path, or is in a layer that has it."""
     return path == name or path.startswith(f"{name}/")
 
 
 def _refusal(name: str, able: Sequence[str], trace: Trace) -> str:
-    loop = next((loop for loop in trace.loops if _is_inside(loop.layer, name)), None)
+    loop = next((loop for loop in trace.loops if is_inside(loop.layer, name)), None)
     if loop is not None:
         return f"Layer {loop.layer!r} cannot have a precision of its own: {loop.reason}, so it stays Keras' own loop."
     listed = ", ".join(able[:_MOST_NAMED]) + (f" and {len(able) - _MOST_NAMED} more" if able[_MOST_NAMED:] else "")
@@ -103,7 +106,7 @@ def _refusal(name: str, able: Sequence[str], trace: Trace) -> str:
 
 def coarsest(precisions: Iterable[str]) -> str:
     """The precision with the largest error among some."""
-    return min(precisions, key=_COARSE_TO_FINE.index)
+    return min(precisions, key=COARSE_TO_FINE.index)
 
 
 def layer_of(graph: Graph, operator: Any, weights: int, layers: Sequence[str]) -> str | None:

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgelstm.compression.measures import Measures
-from edgelstm.compression.precision import ORDER, mixed
+from edgelstm.compression.precision import mixed
 from edgelstm.compression.recipe import Export
 from edgelstm.compression.session import Session
 from edgelstm.compression.steps import Step
+from edgelstm.converters.lowering.mixed import COARSE_TO_FINE
 from edgelstm.converters.stages import make_stage
 from edgelstm.converters.stages.base import Stage
 from edgelstm.errors import StageError
@@ -89,7 +90,7 @@ class _Search:
 
     def _ways(self) -> list[tuple[Export, Step]]:
         """Precisions that the guard allows for the model as it is now, the best one first."""
-        exports = [Export(precision, strip_names=True) for precision in ORDER]
+        exports = [Export(precision, strip_names=True) for precision in COARSE_TO_FINE]
         steps = [(export, self._session.judge(export)) for export in exports]
         allowed = [(export, step) for export, step in steps if step.kept]
         return sorted(allowed, key=lambda way: self._worth(way[1].measures))

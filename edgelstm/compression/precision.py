@@ -9,12 +9,9 @@ import numpy as np
 
 from edgelstm.compression.recipe import Export
 from edgelstm.compression.session import Session
-from edgelstm.converters.lowering.mixed import precision_layers
+from edgelstm.converters.lowering.mixed import COARSE_TO_FINE, precision_layers
 from edgelstm.errors import EdgeLSTMError
 from edgelstm.training.feeding import keras_predict
-
-ORDER = ("int8", "dynamic", "float16", "float32")
-"""From the coarsest to the finest."""
 
 MAX_LAYERS = 12
 """So many layers are measured, the first of the model."""
@@ -25,7 +22,7 @@ ENOUGH = 0.9
 
 def finer(precision: str) -> tuple[str, ...]:
     """Returns the precisions that are finer than one, the coarsest first."""
-    return ORDER[ORDER.index(precision) + 1 :]
+    return COARSE_TO_FINE[COARSE_TO_FINE.index(precision) + 1 :]
 
 
 def ladder(session: Session, export: Export) -> Iterator[Export]:

@@ -20,7 +20,7 @@ from edgelstm.compression.recipe import DROP, Export, Recipe
 from edgelstm.compression.report import report_text
 from edgelstm.compression.session import ARTIFACT, MODEL, Session
 from edgelstm.compression.steps import Compression
-from edgelstm.converters.lowering.mixed import precision_layers
+from edgelstm.converters.lowering.mixed import is_inside, precision_layers
 from edgelstm.converters.stages.base import Stage, nearest
 from edgelstm.converters.stages.cloning import independent_copy
 from edgelstm.errors import LoadError, OutputError, SettingError, StageError
@@ -206,12 +206,11 @@ def _check_layers(recipe: Recipe | None, model: Any) -> None:
     Raises:
         SettingError: If the model has no such layer.
     """
-    paths = [f"/{layer}/" for layer in precision_layers(model)]
+    paths = precision_layers(model)
     for layer in recipe.export.layers if recipe else ():
-        if not any(f"/{layer}/" in path for path in paths):
+        if not any(is_inside(path, layer) for path in paths):
             raise SettingError(
-                f"Model {model.name!r} has no layer {layer!r} with a precision of its own."
-                f"{nearest(layer, [path.strip('/') for path in paths])}"
+                f"Model {model.name!r} has no layer {layer!r} with a precision of its own.{nearest(layer, paths)}"
             )
 
 

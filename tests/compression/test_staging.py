@@ -92,7 +92,7 @@ def test_words_with_new_ids_need_a_vocabulary(text, tmp_path):
 def test_a_stage_that_learns_is_refused_without_data(text, tmp_path):
     model, _ = text
     with pytest.raises(StageError, match="needs data to learn from"):
-        edgelstm.convert(model, tmp_path / "m.tflite", stages=[{"kind": "qat"}])
+        edgelstm.convert(model, tmp_path / "m.tflite", stages=[{"kind": "qat"}], quantize="int8")
     with pytest.raises(SettingError, match="has no setting 'fractoin'"):
         edgelstm.convert(model, tmp_path / "m.tflite", stages=[{"kind": "prune-units", "fractoin": 0.5}])
 

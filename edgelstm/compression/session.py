@@ -35,6 +35,7 @@ from edgelstm.errors import (
 )
 from edgelstm.source import open_source
 from edgelstm.training.claims import read_json
+from edgelstm.training.evaluation import file_predict
 from edgelstm.training.fitting import Report
 from edgelstm.training.folders import make_folder, write_complete, write_json
 
@@ -202,8 +203,6 @@ class Session:
 
     def answers(self, export: Export, x: Mapping[str, Any]) -> Any:
         """Returns what the model as it is now answers in an export, to inputs by name."""
-        from edgelstm.training.evaluation import file_predict
-
         with tempfile.TemporaryDirectory(prefix="edgelstm-") as scratch:
             path = Path(scratch) / ARTIFACT
             self._convert(export, path, verify=False)

@@ -17,11 +17,6 @@ PADDING = 0
 _SALT = 83
 
 
-def joined(parts: list[Inputs]) -> Inputs:
-    """Returns several sets of examples, one after the other."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 def noisy_copies(x: Mapping[str, Array], readings: list[Reading], noise: float, copies: int, seed: int) -> list[Inputs]:
     """Returns copies of examples in which something differs.
 

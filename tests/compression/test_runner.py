@@ -18,6 +18,7 @@ from edgelstm.compression.recipe import Recipe, parse_recipe, read_recipe
 from edgelstm.compression.runner import compress
 from edgelstm.converters.stages.base import Outcome, Setting, Stage
 from edgelstm.errors import EdgeLSTMError, OutputError, SettingError
+from tests.compression.words import words_model
 
 TIME, FEATURES, COUNT = 6, 3, 120
 
@@ -198,10 +199,7 @@ def test_a_layer_that_is_not_there_is_refused_at_once(model, data, tmp_path):
 @pytest.fixture(scope="module")
 def words(tmp_path_factory):
     """A model of words that never sees every third of them, and its data."""
-    keras.utils.set_random_seed(0)
-    ids = layers.Input((7,), name="ids")
-    x = layers.LSTM(4, name="lstm")(layers.Embedding(30, 6, name="words")(ids))
-    model = keras.Model(ids, layers.Dense(2, activation="softmax", name="answer")(x), name="texts")
+    model = words_model(6, 4)
     path = tmp_path_factory.mktemp("data") / "w.npz"
     x = np.random.default_rng(0).integers(0, 30, (90, 7))
     x -= x % 3 == 1

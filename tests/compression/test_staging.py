@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
-from keras import layers
 
 import edgelstm
 from edgelstm.compression.staging import FLAGS, NoData, entries_of
 from edgelstm.converters.stages import STAGES, make_stage
 from edgelstm.errors import SettingError, StageError
+from tests.compression.words import words_model
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     """A model of words, and data for it."""
-    keras.utils.set_random_seed(0)
-    ids = layers.Input((7,), name="ids")
-    x = layers.LSTM(6, name="lstm")(layers.Embedding(30, 8, name="words")(ids))
-    model = keras.Model(ids, layers.Dense(2, activation="softmax", name="answer")(x), name="texts")
+    model = words_model(8, 6)
     path = tmp_path_factory.mktemp("data") / "d.npz"
     x = np.random.default_rng(0).integers(0, 30, (60, 7))
     np.savez(path, ids=x, y=x[:, 0] % 2)

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -30,7 +31,15 @@ for name in {}:
     with contextlib.suppress(ImportError):
         importlib.import_module(name)
 """
+RUN_ARCHIVE = b"import runpy, sys; runpy.run_path(sys.argv[0], run_name='__main__')"
 RUNTIMES = ("numpy", "ai_edge_litert.interpreter", "ai_edge_litert.compiled_model", "tflite_runtime.interpreter")
+WORKER = tuple(f"edgelstm_worker.{name}" for name in ("program", "interpreter", "compiled", "run", "observe", "bench"))
+PARTS_OF_THE_WORKER = """
+import importlib, sys
+sys.path.insert(0, {!r})
+for name in {}:
+    importlib.import_module(name)
+"""
 PARTS_OF_TENSORFLOW = """
 import runpy, sys
 runpy.run_path({!r})[{!r}]()
@@ -110,9 +119,9 @@ def start_children_warm(patch: pytest.MonkeyPatch) -> dict[str, Callable[..., An
 
     def communicate(command: Sequence[str], text: str, timeout_s: float) -> tuple[int, str, str]:
         python, *flags, script = command
-        if script != child._worker_path() or not os.access(python, os.X_OK):
+        if script != str(child.worker_file()) or not os.access(python, os.X_OK):
             return runs(command, text, timeout_s)
-        server = warm_python((python, *flags), IMPORTS.format(RUNTIMES))
+        server = warm_python((python, *flags), PARTS_OF_THE_WORKER.format(script, WORKER) + IMPORTS.format(RUNTIMES))
         done = server.run([script], text.encode(), timeout_s)
         return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
@@ -161,7 +170,7 @@ def serve(code: str) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         script = Path(request["arguments"][0])
-        source = script.read_bytes()
+        source = RUN_ARCHIVE if zipfile.is_zipfile(script) else script.read_bytes()
         if source not in programs:
             programs[source] = compile(source, script, "exec")
         child = os.fork()

@@ -5,12 +5,18 @@ What goes in and out is documented in `edgelstm.targets.worker`.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
+import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from edgelstm.errors import ModelRunError
@@ -18,6 +24,14 @@ from edgelstm.runtime.interpreters import python_for
 
 PROTOCOL = 1
 DEFAULT_TIMEOUT_S = 120.0
+
+_MAIN = """import sys
+
+from edgelstm_worker.program import main
+
+sys.exit(main())
+"""
+"""What a Python runs of the worker's file."""
 
 _NOTICES = ("INFO:", "WARNING:", "I0", "W0", "  ")
 """How lines on stderr begin that do not explain an end."""
@@ -50,7 +64,7 @@ def run_worker(
     python = python or python_for(plan.get("runtime", "auto"))
     text = json.dumps({"protocol": PROTOCOL, **plan}, default=os.fspath)
     try:
-        status, output, notes = _communicate([python, "-I", "-B", script or _worker_path()], text, timeout_s)
+        status, output, notes = _communicate([python, "-I", "-B", script or str(worker_file())], text, timeout_s)
     except subprocess.TimeoutExpired as error:
         raise ModelRunError(
             f"{model}: {_runtime(plan, [])} was stopped after {timeout_s:g} s. Give it fewer calls or more time."
@@ -66,11 +80,31 @@ def run_worker(
     raise ModelRunError(f"{model}: {_what_went_wrong(plan, python, status, events, output, notes)}")
 
 
-def _worker_path() -> str:
-    spec = importlib.util.find_spec("edgelstm.targets.worker")
+@functools.cache
+def worker_file() -> Path:
+    """Packs the worker into one file that a Python of any version and machine can run, once per process.
+
+    Returns:
+        Path of the file, which goes away with this process. The same sources make the same bytes.
+    """
+    spec = importlib.util.find_spec("edgelstm.targets")
     assert spec is not None
-    assert spec.origin is not None
-    return spec.origin
+    assert spec.submodule_search_locations
+    sources = Path(spec.submodule_search_locations[0]) / "worker"
+    folder = tempfile.mkdtemp(prefix="edgelstm-")
+    atexit.register(_remove, folder, os.getpid())
+    path = Path(folder) / "worker.pyz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("__main__.py"), _MAIN)
+        for source in sorted(sources.glob("*.py")):
+            archive.writestr(zipfile.ZipInfo(f"edgelstm_worker/{source.name}"), source.read_bytes())
+    return path
+
+
+def _remove(folder: str, process: int) -> None:
+    """Removes a folder, unless this is a copy of the process that made it."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _communicate(command: Sequence[str], text: str, timeout_s: float) -> tuple[int, str, str]:

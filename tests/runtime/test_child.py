@@ -63,7 +63,7 @@ def test_the_worker_is_started_isolated(fake_python):
     python = fake_python("import json; print(json.dumps({'event': 'result', 'arguments': sys.argv[1:]}))")
     *flags, path = run_worker(PLAN, python=python)[-1]["arguments"]
     assert flags == ["-I", "-B"]
-    assert Path(path).name == "worker.py"
+    assert Path(path).name == "worker.pyz"
 
 
 def test_another_worker_is_started_the_same_way(fake_python):

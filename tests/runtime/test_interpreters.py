@@ -21,7 +21,7 @@ from edgelstm.runtime.interpreters import (
     python_elsewhere,
     python_for,
 )
-from edgelstm.targets import worker
+from edgelstm.targets.worker.runtimes import INTERPRETERS, RUNTIMES, SESSIONS
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def only(monkeypatch):
 
 
 def test_the_worker_knows_the_same_runtimes():
-    assert {name: package.module for name, package in PACKAGES.items()} == worker.RUNTIMES
-    assert list(PACKAGES) == list(worker.RUNTIMES) == list(worker.SESSIONS)
-    assert CLASSIC == worker.INTERPRETERS
+    assert {name: package.module for name, package in PACKAGES.items()} == RUNTIMES
+    assert list(PACKAGES) == list(RUNTIMES) == list(SESSIONS)
+    assert CLASSIC == INTERPRETERS
 
 
 def test_the_runtime_of_this_python_is_found(monkeypatch):

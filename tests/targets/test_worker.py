@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 
 from edgelstm.errors import EdgeLSTMError
+from edgelstm.runtime.child import worker_file
 from edgelstm.runtime.interpreters import python_for
 from edgelstm.targets import worker
+from edgelstm.targets.worker import arrays, cells, timing
 from tests.lstm_reference import lstm_step
 from tests.tiny_models import BATCH, FEATURES, TIME, UNITS, TinyModels, lstm_weights
 
+FOLDER = Path(worker.__file__).parent
 # Values of about 1 in float32, over five steps: a few roundings of 6e-8 each.
 TOLERANCE = 2e-6
 
@@ -37,7 +40,7 @@ def runtime(request):
 
 
 def start(text: str, *, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
-    command = [python, "-I", "-B", worker.__file__]
+    command = [python, "-I", "-B", str(worker_file())]
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -97,11 +100,13 @@ ZEROS = np.zeros((BATCH, UNITS), np.float32)
 
 
 def test_the_file_stands_alone():
-    tree = ast.parse(Path(worker.__file__).read_text(encoding="utf-8"), feature_version=(3, 9))
-    imported = {
-        alias.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
-    }
-    imported |= {node.module.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported = set()
+    for path in FOLDER.glob("**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported.add(node.module.partition(".")[0])
     assert imported - sys.stdlib_module_names == {"numpy"}
 
 
@@ -166,10 +171,10 @@ def test_free_dimensions_take_the_size_that_is_given(models, runtime, run):
 
 def test_an_output_may_be_called_file(tmp_path):
     # A keyword argument of numpy.savez.
-    worker.write_npz(str(tmp_path / "a.npz"), {"file": np.arange(3), "a/b:0": np.float32(2)})
-    with np.load(tmp_path / "a.npz") as arrays:
-        assert sorted(arrays) == ["a/b:0", "file"]
-        np.testing.assert_array_equal(arrays["file"], [0, 1, 2])
+    arrays.write_npz(str(tmp_path / "a.npz"), {"file": np.arange(3), "a/b:0": np.float32(2)})
+    with np.load(tmp_path / "a.npz") as content:
+        assert sorted(content) == ["a/b:0", "file"]
+        np.testing.assert_array_equal(content["file"], [0, 1, 2])
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
 
 
@@ -301,12 +306,12 @@ def lstm_state_indices(model: Path) -> tuple[int, int]:
 def test_cell_peak_uses_the_activation_of_the_operator(name, function):
     outputs = np.zeros((1, 1, 1))
     weights = [np.zeros((1, 4)), np.zeros((1, 4)), np.array([100.0, 100.0, 50.0, 0.0])]
-    peak = worker.cell_peak(np.zeros((1, 1, 1)), outputs, None, None, weights, worker.ACTIVATIONS[name])
+    peak = cells.cell_peak(np.zeros((1, 1, 1)), outputs, None, None, weights, cells.ACTIVATIONS[name])
     assert peak == function(50.0)
 
 
 def test_a_nan_in_an_lstm_reaches_its_peak(models, tmp_path):
-    probe = worker.CellProbe(
+    probe = cells.CellProbe(
         {"input": 0, "output": 1, "weights": str(save(tmp_path / "w.npz", **vars(lstm_weights())))}, num_tensors=2
     )
     tensors = [np.full((BATCH, TIME, FEATURES), np.nan), np.zeros((BATCH, TIME, UNITS))]
@@ -371,7 +376,7 @@ class FakeClock:
         self.now += self.call_ns
 
     def time(self, **limits: Any) -> tuple[list[int], list[int]]:
-        return worker.time_calls(self.log.append, self.invoke, limits, self)
+        return timing.time_calls(self.log.append, self.invoke, limits, self)
 
 
 def test_calls_are_timed_until_the_time_is_up():
@@ -544,7 +549,7 @@ def test_only_events_come_to_stdout(models, tmp_path):
         "runpy.run_path(sys.argv[1], run_name='__main__')\n"
     )
     plan = {"protocol": 1, "op": "load", "model": str(models["affine"])}
-    command = [sys.executable, "-I", "-B", "-c", code, worker.__file__]
+    command = [sys.executable, "-I", "-B", "-c", code, str(worker_file())]
     done = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, timeout=60, check=False)
     assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["ready", "result"]
     assert "from Python" in done.stderr

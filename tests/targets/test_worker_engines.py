@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from edgelstm.runtime.child import worker_file
 from edgelstm.runtime.interpreters import is_available, python_for
-from edgelstm.targets import worker
+from edgelstm.targets.worker import logs, micro, runtimes
 from tests.lstm_reference import lstm_step
 from tests.one_operator import Op, Tensor, accumulator, one_operator, pack, unpack
 from tests.tiny_models import BATCH, FEATURES, TIME, UNITS, TinyModels, lstm_weights
@@ -40,7 +41,7 @@ def engine(request):
     return require(request.param)
 
 
-@pytest.fixture(params=[*worker.RUNTIMES])
+@pytest.fixture(params=[*runtimes.RUNTIMES])
 def runtime(request):
     return require(request.param)
 
@@ -48,7 +49,7 @@ def runtime(request):
 def start(plan: dict[str, Any], runtime: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """Returns the finished process and the last event."""
     text = json.dumps({"protocol": 1, "runtime": runtime, **plan}, default=str)
-    command = [python_for(require(runtime)), "-I", "-B", worker.__file__]
+    command = [python_for(require(runtime)), "-I", "-B", str(worker_file())]
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
     return done, json.loads(done.stdout.splitlines()[-1])
 
@@ -222,7 +223,7 @@ def test_micro_gets_the_memory_that_it_needs_and_tells_how_much(models, tmp_path
     content = accumulator(x.shape[1:])
     np.testing.assert_array_equal(run(content, {"x": x, "state": x}, "tflite-micro")["total"], 2 * x)
     large = work({"op": "load", "model": tmp_path / "m.tflite"}, "tflite-micro")["arena_bytes"]
-    assert large >= 3 * x.nbytes > worker.FIRST_ARENA_BYTES
+    assert large >= 3 * x.nbytes > micro.FIRST_ARENA_BYTES
 
 
 def test_bench_times_calls(models, engine):
@@ -410,15 +411,15 @@ def test_carrying_to_another_shape_is_refused(run):
     ],
 )
 def test_the_reason_is_what_was_said_first_and_where(lines, reason):
-    assert worker.reason_of(lines) == reason
+    assert logs.reason_of(lines) == reason
 
 
 def test_notices_are_no_reasons(run_python):
     code = (
-        "import os, runpy, sys\n"
-        "log = runpy.run_path(sys.argv[1])['NativeLog']()\n"
+        "import os, sys\n"
+        "sys.path.insert(0, sys.argv[1]); from edgelstm_worker.logs import NativeLog; log = NativeLog()\n"
         r"os.write(2, b'INFO: hello\n\nERROR: one\n'); assert log.read() == ['ERROR: one']" + "\n"
         r"os.write(2, b'WARNING: w\n  two\n'); assert log.read() == ['two']; assert log.read() == []"
     )
-    done = run_python(code, worker.__file__)
+    done = run_python(code, str(worker_file()))
     assert (done.returncode, done.stderr) == (0, "INFO: hello\n\nERROR: one\nWARNING: w\n  two\n")

@@ -1,0 +1,54 @@
+"""The machine that the worker runs on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+
+def memory_bytes(field: str) -> int | None:
+    """Returns a size in bytes out of /proc/self/status: "VmRSS" for now, "VmHWM" for the peak; None if not there.
+
+    Not getrusage, whose peak on Linux starts with that of the process that started this one.
+    """
+    for line in (read_text("/proc/self/status") or "").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def describe_machine() -> dict[str, Any]:
+    """Returns "machine" of op "bench"."""
+    governor = read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    device = read_text("/proc/device-tree/model") or read_text("/sys/class/dmi/id/product_name")
+    affinity = getattr(os, "sched_getaffinity", None)
+    return {
+        "device": device and device.strip("\0 \n"),
+        "cpu": cpu_name(),
+        "num_cores": len(affinity(0)) if affinity else os.cpu_count(),
+        "governor": governor and governor.strip(),
+        "system": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def cpu_name() -> str | None:
+    """Returns the name of the processor, None if the system does not tell."""
+    fields: dict[str, str] = {}
+    for line in (read_text("/proc/cpuinfo") or "").splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    part = fields.get("CPU part")
+    arm = f"Arm implementer {fields.get('CPU implementer')} part {part}" if part else None
+    return fields.get("model name") or fields.get("Hardware") or arm or platform.processor() or None
+
+
+def read_text(path: str) -> str | None:
+    """Returns the text of a system file, None if it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None

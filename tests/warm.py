@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -117,10 +117,12 @@ def start_children_warm(patch: pytest.MonkeyPatch) -> dict[str, Callable[..., An
 
     runs, scripted, prepared = child._communicate, scripts.start, _preparations()
 
-    def communicate(command: Sequence[str], text: str, timeout_s: float) -> tuple[int, str, str]:
+    def communicate(
+        command: Sequence[str], text: str, timeout_s: float, environment: Mapping[str, str] | None = None
+    ) -> tuple[int, str, str]:
         python, *flags, script = command
-        if script != str(child.worker_file()) or not os.access(python, os.X_OK):
-            return runs(command, text, timeout_s)
+        if script != str(child.worker_file()) or environment or not os.access(python, os.X_OK):
+            return runs(command, text, timeout_s, environment)
         server = warm_python((python, *flags), PARTS_OF_THE_WORKER.format(script, WORKER) + IMPORTS.format(RUNTIMES))
         done = server.run([script], text.encode(), timeout_s)
         return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")

@@ -14,8 +14,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,17 @@ from edgelstm.runtime.interpreters import python_for
 PROTOCOL = 1
 DEFAULT_TIMEOUT_S = 120.0
 
-_MAIN = """import sys
+_MAIN = """import time
+
+began_ns = time.time_ns()
+
+import sys
 
 from edgelstm_worker.program import main
 
-sys.exit(main())
+sys.exit(main(began_ns))
 """
-"""What a Python runs of the worker's file."""
+"""What a Python runs of the worker's file: the time first."""
 
 _NOTICES = ("INFO:", "WARNING:", "I0", "W0", "  ")
 """How lines on stderr begin that do not explain an end."""
@@ -43,6 +48,8 @@ def run_worker(
     python: str | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     script: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    cores: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
     """Runs one plan in a worker of its own.
 
@@ -51,6 +58,8 @@ def run_worker(
         python: The Python to start. None: the one that has plan["runtime"].
         timeout_s: Seconds after which the worker is stopped.
         script: Another worker's file, which speaks in the same events; with one, python is needed.
+        environment: Variables to set beside those of this process.
+        cores: Numbers of the processors on which the worker shall stay: "cores" of the plan.
 
     Returns:
         The events in order. The last one is the result.
@@ -61,10 +70,10 @@ def run_worker(
         MissingExtraError: If no Python has the runtime.
     """
     model = str(plan.get("model"))
-    python = python or python_for(plan.get("runtime", "auto"))
-    text = json.dumps({"protocol": PROTOCOL, **plan}, default=os.fspath)
+    python = python or python_for(plan.get("runtime") or "auto", model)
+    command = [python, "-I", "-B", script or str(worker_file())]
     try:
-        status, output, notes = _communicate([python, "-I", "-B", script or str(worker_file())], text, timeout_s)
+        status, output, notes = _communicate(command, _plan_text(plan, cores), timeout_s, environment)
     except subprocess.TimeoutExpired as error:
         raise ModelRunError(
             f"{model}: {_runtime(plan, [])} was stopped after {timeout_s:g} s. Give it fewer calls or more time."
@@ -74,10 +83,37 @@ def run_worker(
         raise ModelRunError(
             f"{model}: the worker cannot be started, {python}: {reason}. Name another Python, or none."
         ) from error
+    return conclude(plan, python, status, output, notes)
+
+
+def conclude(plan: dict[str, Any], python: str, status: int, output: str, notes: str) -> list[dict[str, Any]]:
+    """Says how a worker ended, wherever it ran.
+
+    Args:
+        plan: Its plan.
+        python: The Python that was started, as a person knows it.
+        status: Exit status; negative for the number of a signal.
+        output: What it wrote to stdout.
+        notes: What it wrote to stderr.
+
+    Returns:
+        The events in order. The last one is the result.
+
+    Raises:
+        ModelRunError: If there is no result.
+    """
     events = _parse(output)
     if status == 0 and events and events[-1]["event"] == "result":
         return events
-    raise ModelRunError(f"{model}: {_what_went_wrong(plan, python, status, events, output, notes)}")
+    raise ModelRunError(f"{plan.get('model')}: {_what_went_wrong(plan, python, status, events, output, notes)}")
+
+
+def _plan_text(plan: dict[str, Any], cores: Sequence[int] | None) -> str:
+    """Returns what goes to the worker's stdin, with the time at which it is started if it asks for times."""
+    added: dict[str, Any] = {} if cores is None else {"cores": list(cores)}
+    if plan.get("op") == "bench":
+        added["started_ns"] = time.time_ns()
+    return json.dumps({"protocol": PROTOCOL, **added, **plan}, default=os.fspath)
 
 
 @functools.cache
@@ -107,7 +143,9 @@ def _remove(folder: str, process: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _communicate(command: Sequence[str], text: str, timeout_s: float) -> tuple[int, str, str]:
+def _communicate(
+    command: Sequence[str], text: str, timeout_s: float, environment: Mapping[str, str] | None = None
+) -> tuple[int, str, str]:
     """Runs a command and returns its exit status, stdout and stderr; after an exception nothing of it is left running.
 
     Raises:
@@ -123,6 +161,7 @@ def _communicate(command: Sequence[str], text: str, timeout_s: float) -> tuple[i
         encoding="utf-8",
         errors="replace",
         start_new_session=True,
+        env=None if environment is None else {**os.environ, **environment},
     ) as process:
         try:
             output, notes = process.communicate(text, timeout=timeout_s)

@@ -7,7 +7,8 @@ numpy 1) may live in another Python, named in the environment variable
 
 and is then used in worker processes, though not in this one.
 
-The classic ones have the class Interpreter, and "auto" means one of them. The others run in workers only.
+The classic ones have the class Interpreter, and "auto" means one of them for a .tflite file. The others run in workers
+only.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 from edgelstm.errors import MissingExtraError, ModelRunError
@@ -35,11 +37,13 @@ class RuntimePackage:
     Attributes:
         name: The name it goes by here.
         module: The module to import.
-        requirement: What to give to pip.
+        requirement: What to give to pip, one or more packages with blanks between them.
         distribution: Name of the published package.
         verifies_files: Whether it checks a file's structure before it follows the offsets in it; one that does not
             crashes on a damaged file.
-        classic: Whether the module has the class Interpreter.
+        classic: Whether the package is there for the class Interpreter, which this process may load.
+        endings: Of the files that it takes.
+        needs: A further module without which it is not there.
     """
 
     name: str
@@ -48,6 +52,8 @@ class RuntimePackage:
     distribution: str
     verifies_files: bool
     classic: bool
+    endings: tuple[str, ...] = (".tflite",)
+    needs: str | None = None
 
 
 PACKAGES = {
@@ -80,9 +86,43 @@ PACKAGES = {
         RuntimePackage(
             "tflite-micro", "tflite_micro", "tflite-micro", "tflite-micro", verifies_files=False, classic=False
         ),
+        RuntimePackage(
+            "tensorflow-lite",
+            "tensorflow.lite.python.interpreter",
+            "tensorflow",
+            "tensorflow",
+            verifies_files=True,
+            classic=False,
+        ),
+        RuntimePackage(
+            "onnxruntime",
+            "onnxruntime",
+            "onnxruntime",
+            "onnxruntime",
+            verifies_files=True,
+            classic=False,
+            endings=(".onnx",),
+        ),
+        RuntimePackage(
+            "openvino", "openvino", "openvino", "openvino", verifies_files=True, classic=False, endings=(".onnx",)
+        ),
+        RuntimePackage("pytorch", "torch", "torch", "torch", verifies_files=True, classic=False, endings=(".pt",)),
+        *(
+            RuntimePackage(
+                f"keras-{backend}",
+                "keras",
+                f"keras {backend}",
+                "keras",
+                verifies_files=True,
+                classic=False,
+                endings=(".keras", ".h5"),
+                needs=backend,
+            )
+            for backend in ("tensorflow", "jax", "torch")
+        ),
     )
 }
-"""All known runtimes, by name, the classic ones in the order of preference of "auto"."""
+"""All known runtimes, by name, those for the same files in the order of preference of "auto"."""
 
 CLASSIC = tuple(name for name, package in PACKAGES.items() if package.classic)
 """Names of the runtimes with the class Interpreter."""
@@ -141,11 +181,13 @@ def find_runtime(name: str) -> Runtime:
     return Runtime(name, _version_elsewhere(name, python), python) if name in _elsewhere() else _runtime_here(name)
 
 
-def python_for(name: str) -> str:
+def python_for(name: str, model: str | os.PathLike[str] = "") -> str:
     """Finds the Python to start a worker with.
 
     Args:
-        name: Name of a runtime, or "auto": this Python's, or else the first that the environment variable names.
+        name: Name of a runtime, or "auto" for one that takes the file: this Python's, or else the first that the
+            environment variable names.
+        model: The file, for "auto". One that ends in nothing known counts as a .tflite file.
 
     Returns:
         Path of the Python. For a named runtime the environment variable goes before this Python.
@@ -156,8 +198,16 @@ def python_for(name: str) -> str:
     """
     if name != "auto":
         return _python_of(name)
-    elsewhere = [python for named, python in _elsewhere().items() if named in CLASSIC]
-    return sys.executable if any(map(_is_here, CLASSIC)) else next(iter(elsewhere), sys.executable)
+    names = _names_for(model)
+    elsewhere = [python for named, python in _elsewhere().items() if named in names]
+    return sys.executable if any(map(_is_here, names)) else next(iter(elsewhere), sys.executable)
+
+
+def _names_for(model: str | os.PathLike[str]) -> Sequence[str]:
+    """Returns the runtimes that "auto" may mean for a file."""
+    ending = Path(model).suffix.lower()
+    names = [name for name, package in PACKAGES.items() if ending != ".tflite" and ending in package.endings]
+    return names or CLASSIC
 
 
 def import_runtime(name: str = "auto") -> tuple[RuntimePackage, ModuleType]:
@@ -178,8 +228,8 @@ def import_runtime(name: str = "auto") -> tuple[RuntimePackage, ModuleType]:
         _check_name(name)
     if name != "auto" and name not in CLASSIC:
         raise ModelRunError(
-            f"Runtime {name!r} has no Interpreter, so it cannot be loaded into this process. Use {', '.join(CLASSIC)} "
-            "or auto; edgelstm bench and verify run files on the others."
+            f"Runtime {name!r} runs in workers only, it is not loaded into this process. Use {', '.join(CLASSIC)} or "
+            "auto; edgelstm bench runs files on the others."
         )
     candidates = CLASSIC if name == "auto" else (name,)
     found = next(filter(_is_here, candidates), None)
@@ -192,7 +242,7 @@ def import_runtime(name: str = "auto") -> tuple[RuntimePackage, ModuleType]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelRunError(
             f"The runtime {found} is installed but cannot be imported: {reason}. "
-            f"Install it again: pip install --force-reinstall '{package.requirement}'."
+            f"Install it again: pip install --force-reinstall {_quoted(package)}."
         ) from error
 
 
@@ -222,17 +272,38 @@ def _python_of(name: str) -> str:
 
 
 def _runtime_here(name: str) -> Runtime:
-    return Runtime(name, importlib.metadata.version(PACKAGES[name].distribution), sys.executable)
+    return Runtime(name, _installed_version(PACKAGES[name]), sys.executable)
+
+
+def _installed_version(package: RuntimePackage) -> str:
+    """Returns the version as workers tell it: with that of what it needs."""
+    version = _version_of(package.distribution, package.module)
+    return f"{version} ({package.needs} {_version_of(package.needs, package.needs)})" if package.needs else version
+
+
+def _version_of(distribution: str, module: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # one of several packages with this module, for instance for GPUs
+        names = importlib.metadata.packages_distributions().get(module.partition(".")[0], [])
+        return importlib.metadata.version(names[0]) if names else "unknown"
 
 
 def _is_here(name: str) -> bool:
-    return importlib.util.find_spec(PACKAGES[name].module.partition(".")[0]) is not None
+    package = PACKAGES[name]
+    modules = [package.module.partition(".")[0], *([package.needs] if package.needs else [])]
+    return all(importlib.util.find_spec(module) is not None for module in modules)
+
+
+def _quoted(package: RuntimePackage) -> str:
+    """Returns what to give to pip, in a shell."""
+    return " ".join(f"'{requirement}'" for requirement in package.requirement.split())
 
 
 def _how_to_get(name: str) -> str:
     return (
         f"The runtime {name} is not installed in {sys.executable}. Install it: pip install "
-        f"'{PACKAGES[name].requirement}'. To use one in another Python, set {VARIABLE}={name}=/path/to/python; "
+        f"{_quoted(PACKAGES[name])}. To use one in another Python, set {VARIABLE}={name}=/path/to/python; "
         "workers can run it there."
     )
 
@@ -254,9 +325,15 @@ def _elsewhere() -> dict[str, str]:
 def _version_elsewhere(name: str, python: str) -> str:
     package = PACKAGES[name]
     code = f"import importlib.metadata, {package.module}; print(importlib.metadata.version({package.distribution!r}))"
+    environment = {**os.environ, "KERAS_BACKEND": package.needs} if package.needs else None
     try:
         done = subprocess.run(
-            [python, "-I", "-B", "-c", code], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
+            [python, "-I", "-B", "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+            check=False,
+            env=environment,
         )
         lines, trouble = done.stdout.split(), (done.stderr.strip().splitlines() or ["no message"])[-1]
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,26 +1,46 @@
-"""The worker: runs, observes or times one model in one runtime, in a process of its own.
+"""The worker: runs, observes, times or counts one model in one runtime, in a process of its own.
 
-One standalone file for every target. It needs Python 3.9, numpy and one runtime, and nothing of edgelstm, so it can be
-copied to a device and started there. Start it isolated, or the module `statistics` beside it hides Python's:
+One standalone program for every target. It needs Python 3.9, numpy and one runtime, and nothing of edgelstm.
+`edgelstm.runtime.child.worker_file` packs this package into one file, which can be copied to a device and started:
 
-    python -I -B worker.py < plan.json
+    python -I -B worker.pyz < plan.json
 
 It reads one JSON object, the plan, from stdin up to its end, and writes JSON objects, the events, to stdout, one per
 line. Whatever native libraries print goes to stderr. All paths are paths on the machine that the worker runs on.
 
 Plan, all operations:
     protocol        1
-    op              "load", "run", "observe" or "bench"
-    model           path of the .tflite file; it has at most one signature
-    runtime         "ai-edge-litert" or "tflite-runtime", which have an Interpreter; "auto": the first of these two that
-                    is installed (default); "litert-compiled": the CompiledModel of ai-edge-litert, on the CPU;
-                    "tflite-micro": the interpreter for microcontrollers, compiled for this machine
-    threads         number of threads of the runtime, default 1, the only one that tflite-micro takes
+    op              "load", "run", "observe", "bench" or "count"
+    model           path of the file; a .tflite file has at most one signature. What does not end in .onnx, .keras or
+                    .h5 counts as a .tflite file. A runtime refuses files that it does not take
+    runtime         "auto" (default): the first that is installed, for
+                        .tflite     ai-edge-litert, tflite-runtime
+                        .onnx       onnxruntime
+                        .keras .h5  keras-tensorflow, keras-jax, keras-torch
+                    or one of these, or, for .tflite files,
+                        litert-compiled     the CompiledModel of ai-edge-litert, on the CPU
+                        tflite-micro        the interpreter for microcontrollers, compiled for this machine
+                        tensorflow-lite     the Interpreter inside TensorFlow
+                    ai-edge-litert, tflite-runtime and tensorflow-lite have an Interpreter
+    threads         number of threads of the runtime, default 1, the only one that tflite-micro takes. onnxruntime:
+                    within an operator; operators follow one another. On a GPU it says nothing
     delegate        null (default), or {"library": path of an external delegate, "options": {name: text}}; only with an
                     Interpreter
+    device          "cpu" (default), or "gpu" for onnxruntime (its CUDA provider) and keras-…. Without such a device it
+                    is an error, never a quiet run on the CPU
+    mode            of keras-…: "jit" (default): XLA with tensorflow (tf.function(jit_compile=True)) and jax (jax.jit),
+                    torch.compile of the whole model with torch; "graph": a tf.function without XLA, only tensorflow;
+                    "eager": operator by operator. A model that the backend cannot compile is an error
+    dtype           of keras-…: "float32" (default), the model as it is; "float16": the model rebuilt from its config
+                    with the dtype policy "float16" in every layer, and its weights rounded. Its inputs keep their
+                    dtype and are cast by the first layer; its outputs are float16
+    cores           numbers of the processors that this process stays on, from before numpy and the runtime are
+                    imported. Default null: all. Ignored where the system cannot do it
     A key that the operation does not know is an error.
 
-Names: tensors go by the input and output names of the signature; without a signature by tensor name.
+Names: tensors go by the input and output names of the signature; without a signature by tensor name. In .onnx files by
+the names of the graph. In Keras models by the keys of dicts, else inputs by their own names and outputs by those of
+their layers; names that Keras made up are input, input_2, …, and output, output_2, ….
 Arrays come and go in .npz files, one array per name, the calls along the first axis: shape (calls, *tensor shape).
 Inputs are cast to the tensor's dtype where no value changes its meaning: floats to another float, integers to another
 integer that holds them, integers to float. Floats for a quantized tensor are quantized with its scale and zero point.
@@ -58,12 +78,29 @@ op "observe": as run, but instead of the outputs writes what all tensors of the 
                                  bias (4 * units,), gate blocks in the order i, f, c, o
                     activation   "tanh" (default), "relu", "relu6" or "hard_tanh"
 
-op "bench": times calls one by one.
-    plan            {"warmup_s": s, "min_runs": n, "max_s": s, "max_runs": n}: calls for warmup_s seconds, then timed
-                    ones until max_s seconds have passed, at least min_runs and at most max_runs (default 20000)
+op "bench": times calls one by one. Inputs are set outside the timed part, and are on the device; the end of the timed
+    part waits for the device. What a runtime compiles at the first call is part of that call.
+    plan            {"warmup_s": s, "max_warmup_s": s, "min_runs": n, "max_s": s, "max_runs": n}: a warm-up, then timed
+                    calls until max_s seconds have passed, at least min_runs and at most max_runs (default 20000).
+                    The warm-up takes at least warmup_s seconds, and then until the medians of its last two windows
+                    differ by less than 2 %. A window has at least 5 calls, and lasts at least a quarter of warmup_s or
+                    has a quarter of max_runs calls. It ends, stable or not, after max_warmup_s seconds (default 5 times
+                    warmup_s) or max_runs calls
     inputs          path of an .npz whose calls are fed in turn, or null (default): random input, integers 0 or 1
     seed            of the random input, default 0
+    batch, length   sizes of the random input: the first dimension of every input, and the second one where it is free.
+                    Default null: as in the file, 1 where it is free. A fixed size that differs is an error
     reset           as run, outside the timed part
+    profile         true: time by operator, from further calls after the timed ones; only onnxruntime can. Default false
+    started_ns      time.time_ns() when this process was started, for "process_us"; default null
+
+op "count": makes calls between marks that an emulator can see. A mark is the system call 9999 with a number: Linux
+    does not use it, answers ENOSYS and changes nothing; only an emulator's plugin listens. After 3 calls come the marks
+    0 and 0 again, whose distance is the cost of a mark, then after call k mark k. From mark to mark the inputs are set
+    and the call is made. Linux only.
+    inputs, seed, batch, length  as bench
+    calls           how many, default 1
+    outputs         path of an .npz to write with the outputs of the last call, shape (1, *tensor shape); default null
 
 Events:
     {"event": "ready", "runtime", "runtime_version", "python", "numpy", "load_us"}        once the model is loaded
@@ -73,11 +110,30 @@ Events:
         tflite-micro + "arena_bytes": memory for all tensors and bookkeeping, as the runtime measured it
         run         + "calls"
         observe     + "calls", "num_tensors", "not_finite": [indices of tensors that held a NaN or an infinity]
+        count       + "calls"
         bench       + "samples_ns", "warmup_ns": [durations in order], "first_invoke_us", "load_us" (creating the
                     interpreter and allocating tensors), "base_rss_bytes" and "peak_rss_bytes" (resident memory before
                     the model is loaded, and at most; null where the system does not tell), "outputs_finite" (false if a
-                    float output held a NaN or an infinity after the last call), "machine": {"device", "cpu",
-                    "num_cores", "governor", "system", "architecture", "load_average"}, values null if unknown
+                    float output held a NaN or an infinity after the last call), and these:
+        machine         {"device", "cpu", "num_cores", "governor", "system", "architecture", "load_average"}, values
+                        null if unknown
+        warmup_stable   whether the warm-up ended because it was stable, see plan; null without a warm-up
+        overhead_ns     what timing costs: median duration of 1000 calls that do nothing, in the same loop
+        cold_start      {"process_us", "import_us", "load_us", "first_invoke_us"}: from the start of the process to the
+                        first line of the worker (without started_ns in ticks of the system's clock; null if unknown),
+                        importing numpy and the runtime, loading the model, the first call
+        conditions      [{"at", "elapsed_s", "governor", "clock_khz", "temperature_c", "throttled"}]: "before" the first
+                        call, about once per second "during" the timed ones, between two of them, and "after". The clock
+                        is that of the first of cores, else of processor 0; the temperature the highest that the
+                        processor's thermal zones tell; throttled what `vcgencmd get_throttled` says, asked at most
+                        every 2 seconds. Null where unknown
+        energy          null, or {"source", "joules", "seconds", "calls", "idle_watts"} of the timed calls and what goes
+                        on between them: "rapl:package-0", the counter of the processor, all of whose cores count, or
+                        "ina:<name>", a sensor of the board, read between calls, at most every 50 ms, and integrated.
+                        idle_watts is null: it is not measured here
+        arena_bytes     as above; null where the runtime does not tell
+        operators       with profile, [{"name", "operator", "calls", "total_us"}] of each node of the graph, the longest
+                        first; null where the runtime offers no profile
     {"event": "error", "message"}                                                         the last one; exit status 1
 A worker that ends without "result" or "error" was killed by a signal, or its Python could not start it.
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .plan import PlanError, first_line
+from .plan import PlanError, first_line, read_key, read_size
 from .session import Arrays, Session
 
 
@@ -104,15 +104,78 @@ def quantize(name: str, array: Any, dtype: Any, scale: float, zero_point: int) -
     return np.clip(np.rint(array / scale) + zero_point, limits.min, limits.max).astype(dtype)
 
 
-def random_feeds(session: Session, seed: int) -> Arrays:
+def feeds_of(session: Session, plan: dict[str, Any]) -> Arrays:
+    """Returns the inputs of the plan of "bench" or "count": those of its file, or random ones.
+
+    Raises:
+        PlanError: If the file does not fit the model, or the sizes do not, or there are both.
+    """
+    path = plan.get("inputs")
+    batch, length = read_size(plan, "batch"), read_size(plan, "length")
+    if path is None:
+        return random_feeds(session, read_key(plan, "seed", int, 0), batch, length)
+    if batch is not None or length is not None:
+        raise PlanError("batch and length are for random input, but the plan names inputs, which have their own")
+    return read_feeds(session, path, set(session.inputs))
+
+
+def sizes_of(session: Session, batch: int | None, length: int | None) -> dict[str, list[int]]:
+    """Returns the shape of each input, with the batch and the length that are asked for.
+
+    Args:
+        session: The model.
+        batch: First dimension of every input; None leaves it.
+        length: Second dimension of every input where it is free; None leaves it.
+
+    Raises:
+        PlanError: If a dimension is fixed and differs.
+    """
+    shapes = {name: [int(size) for size in detail["shape"]] for name, detail in session.inputs.items()}
+    free = {name: [int(size) < 0 for size in detail["shape_signature"]] for name, detail in session.inputs.items()}
+    for name, shape in shapes.items():
+        if batch is not None and shape:
+            if not free[name][0] and shape[0] != batch:
+                raise PlanError(_fixed("batch", batch, name, shape[0]))
+            shape[0] = batch
+    if length is None:
+        return shapes
+    long = {name: shape for name, shape in shapes.items() if len(shape) > 1}
+    if not any(free[name][1] or shape[1] == length for name, shape in long.items()):
+        for name, shape in long.items():
+            raise PlanError(_fixed("length", length, name, shape[1]))
+        raise PlanError("no input of the model has a length to choose")
+    for name, shape in long.items():
+        if free[name][1]:
+            shape[1] = length
+    return shapes
+
+
+def _fixed(what: str, wanted: int, name: str, size: int) -> str:
+    return (
+        f"a {what} of {wanted} does not fit input {name!r}: its {what} is fixed at {size}: "
+        f"convert it again with --{what} {wanted}"
+    )
+
+
+def random_feeds(session: Session, seed: int, batch: int | None = None, length: int | None = None) -> Arrays:
     """Returns one call of random input: normal floats, the full range of quantized types, 0 or 1 for integers.
 
     0 and 1 are valid whatever an integer stands for: an index into a table, a length, a flag.
+
+    Args:
+        session: The model.
+        seed: Of the generator.
+        batch: As for `sizes_of`.
+        length: The same.
+
+    Raises:
+        PlanError: As `sizes_of`.
     """
     rng = np.random.default_rng(seed)
     feeds = {}
+    shapes = sizes_of(session, batch, length)
     for name, detail in session.inputs.items():
-        shape, dtype = (1, *(int(size) for size in detail["shape"])), np.dtype(detail["dtype"])
+        shape, dtype = (1, *shapes[name]), np.dtype(detail["dtype"])
         if dtype.kind == "f":
             feeds[name] = rng.standard_normal(shape).astype(dtype)
         elif detail["quantization"][0]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 from .plan import PlanError, check_keys, first_line, read_key
@@ -20,9 +23,11 @@ class InterpreterSession(Session):
     def __init__(self, plan: dict[str, Any], module: Any) -> None:
         options = interpreter_options(plan, module)
         started = time.perf_counter_ns()
-        self.interpreter = module.Interpreter(
-            model_path=plan["model"], num_threads=read_key(plan, "threads", int, 1), **options
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TensorFlow's tells that it will move
+            self.interpreter = module.Interpreter(
+                model_path=plan["model"], num_threads=read_key(plan, "threads", int, 1), **options
+            )
         created = time.perf_counter_ns()
         # Before allocation, which appends the scratch tensors of the kernels.
         self.num_tensors = 1 + max(detail["index"] for detail in self.interpreter.get_tensor_details())
@@ -48,6 +53,11 @@ class InterpreterSession(Session):
         """Invokes the interpreter."""
         self.interpreter.invoke()
 
+    def bare_call(self) -> Callable[[], None]:
+        """Returns the interpreter's own method."""
+        call: Callable[[], None] = self.interpreter.invoke
+        return call
+
     def reset(self) -> None:
         """Resets the variable tensors."""
         self.interpreter.reset_all_variables()
@@ -60,6 +70,17 @@ class InterpreterSession(Session):
         """Describes the tensors anew: sizes that only the graph knows are settled by the first call."""
         self.inputs, self.outputs = tensors_by_name(self.interpreter)
         return super().describe()
+
+
+class TensorFlowSession(InterpreterSession):
+    """A model in the Interpreter inside TensorFlow."""
+
+    @classmethod
+    def prepare(cls, plan: dict[str, Any]) -> None:
+        """Has TensorFlow look for no GPU, which its Interpreter cannot use, and not speak of it."""
+        del plan
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
 def interpreter_options(plan: dict[str, Any], module: Any) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 from typing import Any
+
+from .system import read_text, read_word
 
 
 def memory_bytes(field: str) -> int | None:
@@ -21,14 +22,12 @@ def memory_bytes(field: str) -> int | None:
 
 def describe_machine() -> dict[str, Any]:
     """Returns "machine" of op "bench"."""
-    governor = read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    device = read_text("/proc/device-tree/model") or read_text("/sys/class/dmi/id/product_name")
     affinity = getattr(os, "sched_getaffinity", None)
     return {
-        "device": device and device.strip("\0 \n"),
+        "device": read_word("/proc/device-tree/model") or read_word("/sys/class/dmi/id/product_name"),
         "cpu": cpu_name(),
         "num_cores": len(affinity(0)) if affinity else os.cpu_count(),
-        "governor": governor and governor.strip(),
+        "governor": read_word("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "system": f"{platform.system()} {platform.release()}",
         "architecture": platform.machine(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -44,11 +43,3 @@ def cpu_name() -> str | None:
     part = fields.get("CPU part")
     arm = f"Arm implementer {fields.get('CPU implementer')} part {part}" if part else None
     return fields.get("model name") or fields.get("Hardware") or arm or platform.processor() or None
-
-
-def read_text(path: str) -> str | None:
-    """Returns the text of a system file, None if it cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None

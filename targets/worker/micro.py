@@ -71,12 +71,16 @@ class MicroSession(LoggingSession):
         """Gets the output tensors."""
         return {name: self._interpreter.get_output(tensor["position"]) for name, tensor in self.outputs.items()}
 
-    def describe(self) -> dict[str, Any]:
-        """Adds "arena_bytes", as the runtime logs it."""
+    def arena_bytes(self) -> int | None:
+        """Returns what the runtime logs."""
         self.log.read()
         self._interpreter.print_allocations()
         found = re.search(r"Arena allocation total (\d+) bytes", "\n".join(self.log.read()))
-        return {**super().describe(), "arena_bytes": int(found.group(1)) if found else None}
+        return int(found.group(1)) if found else None
+
+    def describe(self) -> dict[str, Any]:
+        """Adds "arena_bytes"."""
+        return {**super().describe(), "arena_bytes": self.arena_bytes()}
 
 
 def refuse_hybrid_lstms(schema: Any, content: bytes) -> None:

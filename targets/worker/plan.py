@@ -1,21 +1,26 @@
-"""The plan: what it may hold, and how it is read."""
+"""The plan: what it may hold, and how it is read. It is read before anything that is not of Python is imported."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 PROTOCOL = 1
 
-COMMON_KEYS = {"protocol", "op", "model", "runtime", "threads", "delegate"}
+COMMON_KEYS = {"protocol", "op", "model", "runtime", "threads", "delegate", "device", "mode", "dtype", "cores"}
 
 OPERATIONS: dict[str, tuple[str, set[str]]] = {
     "load": ("run", set()),
     "run": ("run", {"inputs", "outputs", "reset", "sequence", "carry"}),
     "observe": ("observe", {"inputs", "ranges", "lstms", "reset", "sequence"}),
-    "bench": ("bench", {"plan", "inputs", "seed", "reset"}),
+    "bench": ("bench", {"plan", "inputs", "seed", "reset", "batch", "length", "profile", "started_ns"}),
+    "count": ("count", {"inputs", "seed", "batch", "length", "calls", "outputs"}),
 }
 """The module whose function of the same name performs an operation, and the keys of its plan beyond the common ones."""
+
+CHOICES = {"device": ("cpu", "gpu"), "mode": ("jit", "graph", "eager"), "dtype": ("float32", "float16")}
+"""What keys may hold that choose, the default first."""
 
 
 class PlanError(Exception):
@@ -35,6 +40,34 @@ def read_key(plan: dict[str, Any], key: str, kind: type, default: Any = None) ->
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise PlanError(f"the plan needs {key!r}, a {kind.__name__}, not {value!r}")
+    return value
+
+
+def read_choice(plan: dict[str, Any], key: str) -> str:
+    """Returns plan[key], one of its `CHOICES`; null and absent mean the first.
+
+    Raises:
+        PlanError: If it is none of them.
+    """
+    value = plan.get(key)
+    if value is None:
+        return CHOICES[key][0]
+    if value not in CHOICES[key]:
+        raise PlanError(f"{key} is {value!r}, but must be one of {', '.join(CHOICES[key])}")
+    return str(value)
+
+
+def read_size(plan: dict[str, Any], key: str) -> int | None:
+    """Returns plan[key], a number of at least 1, None if the plan does not say.
+
+    Raises:
+        PlanError: If it is something else.
+    """
+    if plan.get(key) is None:
+        return None
+    value: int = read_key(plan, key, int)
+    if value < 1:
+        raise PlanError(f"{key} is {value}, but must be at least 1")
     return value
 
 
@@ -65,6 +98,11 @@ def read_plan(text: str) -> dict[str, Any]:
         raise PlanError(f"op {plan.get('op')!r} is not known, only {', '.join(OPERATIONS)}")
     check_keys(f"op {plan['op']!r}", plan, COMMON_KEYS | OPERATIONS[plan["op"]][1])
     return plan
+
+
+def either(words: Sequence[str]) -> str:
+    """Returns words as a choice: a, b or c."""
+    return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def first_line(error: BaseException) -> str:

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgelstm.errors import EdgeLSTMError, ModelRunError
-from edgelstm.runtime.child import run_worker
+from edgelstm.runtime import interpreters
+from edgelstm.runtime.child import conclude, run_worker, worker_file
 from edgelstm.runtime.interpreters import python_for
+from edgelstm.targets import worker
 from tests.tiny_models import TinyModels
 
 pytestmark = pytest.mark.cold
@@ -64,6 +68,81 @@ def test_the_worker_is_started_isolated(fake_python):
     *flags, path = run_worker(PLAN, python=python)[-1]["arguments"]
     assert flags == ["-I", "-B"]
     assert Path(path).name == "worker.pyz"
+
+
+def test_the_worker_is_one_file_whose_bytes_depend_on_its_source_alone(monkeypatch, run_python):
+    code = "from edgelstm.runtime.child import worker_file; import hashlib; path = worker_file()\n"
+    code += "print(path, hashlib.sha256(path.read_bytes()).hexdigest())"
+    told = [run_python(code).stdout.split() for _ in range(2)]
+    (path, sha256), (other, same) = told
+    assert path != other
+    assert sha256 == same == hashlib.sha256(worker_file().read_bytes()).hexdigest()
+    assert not Path(path).parent.exists()
+    with zipfile.ZipFile(worker_file()) as archive:
+        names = archive.namelist()
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+    assert names[:2] == ["__main__.py", "edgelstm_worker/__init__.py"]
+    assert {f"edgelstm_worker/{Path(path).name}" for path in Path(worker.__file__).parent.glob("*.py")} == set(
+        names[1:]
+    )
+
+
+def test_the_workers_file_stays_when_a_copy_of_the_process_ends(run_python):
+    code = (
+        "import os, sys; from edgelstm.runtime.child import worker_file; path = worker_file()\n"
+        "child = os.fork()\n"
+        "if child == 0: sys.exit()\n"
+        "os.waitpid(child, 0); print(path.exists())"
+    )
+    assert run_python(code).stdout == "True\n"
+
+
+def test_variables_and_cores_reach_the_worker(fake_python, monkeypatch):
+    monkeypatch.setenv("EDGELSTM_TEST_KEPT", "yes")
+    code = (
+        "import json; names = ('EDGELSTM_TEST_KEPT', 'EDGELSTM_TEST_ADDED'); plan = json.load(sys.stdin)\n"
+        "print(json.dumps({'event': 'result', 'told': [os.environ.get(name) for name in names], 'plan': plan}))"
+    )
+    result = run_worker(PLAN, python=fake_python(code), environment={"EDGELSTM_TEST_ADDED": "too"}, cores=(0, 1))[-1]
+    assert result["told"] == ["yes", "too"]
+    assert result["plan"] == {"protocol": 1, "cores": [0, 1], **PLAN}
+    assert "EDGELSTM_TEST_ADDED" not in os.environ
+
+
+def test_a_bench_is_told_when_its_process_was_started(fake_python):
+    python = fake_python("import json; print(json.dumps({'event': 'result', 'plan': json.load(sys.stdin)}))")
+    before = time.time_ns()
+    started = run_worker({**PLAN, "op": "bench"}, python=python)[-1]["plan"]["started_ns"]
+    assert before <= started <= time.time_ns()
+    assert run_worker({**PLAN, "op": "bench", "started_ns": 7}, python=python)[-1]["plan"]["started_ns"] == 7
+
+
+def test_auto_looks_for_a_python_that_has_a_runtime_for_the_file(fake_python, monkeypatch):
+    python = fake_python('print(\'{"event": "result"}\')')
+    monkeypatch.setattr(interpreters, "_is_here", lambda name: name == "ai-edge-litert")
+    monkeypatch.setenv(interpreters.VARIABLE, f"onnxruntime={python}")
+    assert run_worker({"op": "load", "model": Path("m.onnx")}) == [{"event": "result"}]
+
+
+def test_a_worker_that_ran_elsewhere_is_judged_in_the_same_words():
+    result = {"event": "result", "calls": 3}
+    lines = f"{json.dumps(READY)}\n{json.dumps(result)}\n"
+    assert conclude(PLAN, "python3 on pi", 0, lines, "") == [READY, result]
+    ended = [
+        (-11, json.dumps(READY), "", "m.tflite: ai-edge-litert 9.8 crashed (SIGSEGV). The file is damaged or uses"),
+        (1, '{"event": "error", "message": "no model."}', "", "m.tflite: ai-edge-litert failed: no model."),
+        (
+            127,
+            "",
+            "sh: python3: not found",
+            "m.tflite: the worker ended with status 127: sh: python3: not found. Check ",
+        ),
+        (0, "motd\n" + lines, "", "m.tflite: the worker answered 'motd"),
+    ]
+    for status, output, notes, message in ended:
+        with pytest.raises(ModelRunError) as caught:
+            conclude(PLAN, "python3 on pi", status, output, notes)
+        assert str(caught.value).startswith(message)
 
 
 def test_another_worker_is_started_the_same_way(fake_python):

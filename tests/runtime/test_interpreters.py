@@ -21,7 +21,7 @@ from edgelstm.runtime.interpreters import (
     python_elsewhere,
     python_for,
 )
-from edgelstm.targets.worker.runtimes import INTERPRETERS, RUNTIMES, SESSIONS
+from edgelstm.targets.worker.runtimes import AUTO, RUNTIMES
 
 
 @pytest.fixture
@@ -36,9 +36,18 @@ def only(monkeypatch):
 
 
 def test_the_worker_knows_the_same_runtimes():
-    assert {name: package.module for name, package in PACKAGES.items()} == RUNTIMES
-    assert list(PACKAGES) == list(RUNTIMES) == list(SESSIONS)
-    assert CLASSIC == INTERPRETERS
+    assert list(PACKAGES) == list(RUNTIMES)
+    for name, package in PACKAGES.items():
+        kind = RUNTIMES[name]
+        assert (package.module, package.endings, package.needs) == (kind.module, kind.endings, kind.needs)
+        assert package.distribution == (kind.distribution or name)
+
+
+def test_auto_means_the_same_to_the_worker():
+    assert AUTO[".tflite"] == CLASSIC
+    for ending, names in AUTO.items():
+        assert tuple(interpreters._names_for(f"m{ending.upper()}")) == names
+    assert interpreters._names_for("m.bin") == interpreters._names_for("") == CLASSIC
 
 
 def test_the_runtime_of_this_python_is_found(monkeypatch):
@@ -86,7 +95,7 @@ def test_no_runtime_at_all_says_how_to_get_one(only):
 def test_an_unknown_runtime_lists_the_known(function):
     with pytest.raises(
         ModelRunError,
-        match=r"'onnx' is not known\. Known are ai-edge-litert, .*, litert-compiled, tflite-micro, and auto",
+        match=r"'onnx' is not known\. Known are ai-edge-litert, .*, tensorflow-lite, .*, keras-torch, and auto",
     ):
         function("onnx")
 
@@ -109,10 +118,47 @@ def test_auto_is_never_a_runtime_without_an_interpreter(monkeypatch, only):
         import_runtime("auto")
 
 
+def test_auto_looks_for_a_runtime_that_takes_the_file(monkeypatch, only):
+    only("ai-edge-litert", "keras-jax")
+    monkeypatch.setenv(VARIABLE, "onnxruntime=/a/python,keras-torch=/b/python,tflite-runtime=/c/python")
+    assert python_for("auto", "m.onnx") == "/a/python"
+    assert python_for("auto", "m.keras") == python_for("auto", "m.H5") == python_for("auto", "m.tflite")
+    only("keras-jax")
+    assert python_for("auto", "m.tflite") == "/c/python"
+
+
+def test_a_runtime_of_two_packages_needs_both(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    there = {"keras", "torch"}
+    monkeypatch.setattr(interpreters.importlib.util, "find_spec", lambda module: there & {module} or None)
+    assert is_available("keras-torch")
+    assert not is_available("keras-jax")
+    there.remove("keras")
+    with pytest.raises(MissingExtraError, match="pip install 'keras' 'torch'"):
+        find_runtime("keras-torch")
+
+
+def test_versions_tell_the_backend_and_packages_of_another_name(monkeypatch, only):
+    only("keras-tensorflow", "onnxruntime")
+    versions = {"keras": "3.1", "tensorflow": "2.2", "onnxruntime-gpu": "1.2"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(interpreters.importlib.metadata, "version", version)
+    monkeypatch.setattr(
+        interpreters.importlib.metadata, "packages_distributions", lambda: {"onnxruntime": ["onnxruntime-gpu"]}
+    )
+    assert find_runtime("keras-tensorflow").version == "3.1 (tensorflow 2.2)"
+    assert find_runtime("onnxruntime").version == "1.2"
+
+
 @pytest.mark.parametrize("name", ["litert-compiled", "tflite-micro"])
 def test_a_runtime_without_an_interpreter_is_not_imported(name):
     with pytest.raises(
-        ModelRunError, match=rf"'{name}' has no Interpreter, .* Use ai-edge-litert, tflite-runtime or auto"
+        ModelRunError, match=rf"'{name}' runs in workers only, .* Use ai-edge-litert, tflite-runtime or auto"
     ):
         import_runtime(name)
 

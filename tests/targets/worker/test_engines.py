@@ -13,10 +13,12 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from edgelstm.runtime.child import worker_file
-from edgelstm.runtime.interpreters import is_available, python_for
-from edgelstm.targets.worker import logs, micro, runtimes
+from edgelstm.runtime.interpreters import python_for
+from edgelstm.targets.worker import logs, micro
 from tests.lstm_reference import lstm_step
 from tests.one_operator import Op, Tensor, accumulator, one_operator, pack, unpack
+from tests.targets.worker import running
+from tests.targets.worker.running import require
 from tests.tiny_models import BATCH, FEATURES, TIME, UNITS, TinyModels, lstm_weights
 
 ENGINES = ("litert-compiled", "tflite-micro")
@@ -30,18 +32,12 @@ def models(tmp_path_factory):
     return TinyModels(tmp_path_factory.mktemp("models"))
 
 
-def require(runtime: str) -> str:
-    if not is_available(runtime):
-        pytest.skip(f"no Python has {runtime}; EDGELSTM_RUNTIMES={runtime}=/path/to/python names one")
-    return runtime
-
-
 @pytest.fixture(params=ENGINES)
 def engine(request):
     return require(request.param)
 
 
-@pytest.fixture(params=[*runtimes.RUNTIMES])
+@pytest.fixture(params=["ai-edge-litert", "tflite-runtime", *ENGINES])
 def runtime(request):
     return require(request.param)
 
@@ -49,8 +45,7 @@ def runtime(request):
 def start(plan: dict[str, Any], runtime: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """Returns the finished process and the last event."""
     text = json.dumps({"protocol": 1, "runtime": runtime, **plan}, default=str)
-    command = [python_for(require(runtime)), "-I", "-B", str(worker_file())]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
+    done = running.start(text, python=python_for(require(runtime)))
     return done, json.loads(done.stdout.splitlines()[-1])
 
 
@@ -232,7 +227,7 @@ def test_bench_times_calls(models, engine):
     assert 7 <= len(result["samples_ns"]) <= 50
     assert result["load_us"] > 0
     assert result["outputs_finite"] is True
-    assert ("arena_bytes" in result) == (engine == "tflite-micro")
+    assert (result["arena_bytes"] is None) == (engine != "tflite-micro")
 
 
 def test_compiled_models_take_threads(models, run):
@@ -337,14 +332,17 @@ def test_micro_does_not_get_an_lstm_that_it_would_answer_nonsense_to(models, tmp
 def test_observing_needs_an_interpreter(models, engine, tmp_path):
     plan = {"op": "observe", "model": models["affine"], "inputs": tmp_path, "ranges": tmp_path}
     assert refuse(plan, engine) == (
-        f"op 'observe' needs the Interpreter of ai-edge-litert or tflite-runtime, not {engine}"
+        f"op 'observe' needs the Interpreter of ai-edge-litert, tflite-runtime or tensorflow-lite, not {engine}"
     )
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"delegate": {"library": "/none.so"}}, " takes no delegate, only ai-edge-litert or tflite-runtime do"),
+        (
+            {"delegate": {"library": "/none.so"}},
+            " takes no delegate, only ai-edge-litert, tflite-runtime or tensorflow-lite do",
+        ),
         ({"threads": 0}, "a runtime needs at least one thread, not 0"),
     ],
 )

@@ -16,21 +16,23 @@ NATIVE := $(wildcard edgelstm/native/*.cc edgelstm/native/*.h)
 OLD_RUNTIME := .venv-tflite-runtime
 MEDIAPIPE := .venv-mediapipe
 LITERTJS := .node-litertjs
+PEERS := .venv-peers
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 JOBS ?= 2
 ARGS ?=
 DEMO_OUTPUT ?= demo-output
 
-.PHONY: help venv demo test lint format bench clean runtimes old-runtime mediapipe litertjs
+.PHONY: help venv demo test lint format bench clean runtimes old-runtime mediapipe litertjs peers
 
 help:
 	@echo "make demo    train, convert, verify and time an example, in $(DEMO_OUTPUT)/"
 	@echo "make test    run all tests (some of them: make test ARGS=\"tests/cli -k help\")"
 	@echo "make lint    check format, style and types"
 	@echo "make format  format the code and apply safe fixes"
-	@echo "make bench   time the files of the demo (others: make bench MODELS=\"a.tflite b.tflite\")"
+	@echo "make bench   the field's LSTM models on every runtime, 25 minutes (some: make bench ARGS=\"--models rows\")"
 	@echo "make venv    create or update .venv only"
 	@echo "make runtimes  install the runtimes that tests compare with: tflite-runtime, MediaPipe, LiteRT.js"
+	@echo "make peers   install the runtimes that make bench compares with: PyTorch, OpenVINO (about 3 GB)"
 	@echo "make clean   remove what these left, except the environments"
 
 venv: .venv/.installed
@@ -82,6 +84,16 @@ litertjs:
 	  echo "LiteRT.js could not be installed by npm: tests on it are left out."; \
 	fi
 
+# Of PyTorch only its CPU part is used, but the package brings all of it.
+peers: venv
+	@if [ -e $(PEERS)/.installed ]; then :; \
+	elif $(BIN)/python -m venv --clear $(PEERS) && \
+	  $(PEERS)/bin/python $(PIP_INSTALL) "torch>=2.9" "openvino>=2026.0" numpy; then \
+	  touch $(PEERS)/.installed; \
+	else \
+	  echo "PyTorch and OpenVINO could not be installed on this machine: they are left out."; \
+	fi
+
 runtimes: old-runtime mediapipe litertjs
 
 test: venv runtimes
@@ -105,9 +117,13 @@ format: venv
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: venv
-	@test -n "$(MODELS)" || test -d $(DEMO_OUTPUT) || $(MAKE) demo
-	@for model in $(or $(MODELS),$$(find $(DEMO_OUTPUT) -name '*.tflite' | sort)); do $(BIN)/edgelstm bench "$$model" || exit; done
+bench: venv old-runtime peers
+	@if [ -z "$$EDGELSTM_RUNTIMES" ]; then \
+	  for pair in tflite-runtime=$(OLD_RUNTIME) pytorch=$(PEERS) openvino=$(PEERS); do \
+	    place=$${pair#*=}; [ -e "$$place/.installed" ] && \
+	      EDGELSTM_RUNTIMES="$${EDGELSTM_RUNTIMES:+$$EDGELSTM_RUNTIMES,}$${pair%%=*}=$(CURDIR)/$$place/bin/python"; \
+	  done; export EDGELSTM_RUNTIMES; \
+	fi; $(BIN)/python benchmarks/latency.py $(ARGS)
 
 clean:
 	@rm -rf build dist $(DEMO_OUTPUT) .mypy_cache .pytest_cache .ruff_cache

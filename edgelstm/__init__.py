@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgelstm.errors import EdgeLSTMError
     from edgelstm.runtime.inspection import inspect
     from edgelstm.runtime.model import load
-    from edgelstm.targets.cpu import bench
+    from edgelstm.targets.bench import bench
     from edgelstm.training.evaluation import evaluate
     from edgelstm.training.runs import train
     from edgelstm.verifying import verify
@@ -38,7 +38,7 @@ __all__ = [
 _HOMES = {
     "Artifact": "edgelstm.artifact",
     "EdgeLSTMError": "edgelstm.errors",
-    "bench": "edgelstm.targets.cpu",
+    "bench": "edgelstm.targets.bench",
     "convert": "edgelstm.conversion",
     "evaluate": "edgelstm.training.evaluation",
     "inspect": "edgelstm.runtime.inspection",

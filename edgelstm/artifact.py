@@ -161,6 +161,30 @@ def write_card(path: Path, card: dict[str, Any]) -> Artifact:
     return artifact
 
 
+def note_accuracy(path: str | Path, accuracy: dict[str, Any]) -> bool:
+    """Writes a score into a model's card, where measurements find it; a model without a card stays without.
+
+    Args:
+        path: The model file.
+        accuracy: "metric", its "value", and what it was scored on ("data").
+
+    Returns:
+        Whether there is a card.
+
+    Raises:
+        LoadError: If the card is damaged or was written for another model.
+        OutputError: If it cannot be written.
+    """
+    artifact = Artifact.open(path)
+    if not artifact.card:
+        return False
+    try:
+        _write_all([(artifact.card_path, _card_text({**artifact.card, "accuracy": accuracy}).encode())])
+    except OSError as error:
+        raise OutputError(f"Cannot write {artifact.card_path}: {_reason(error)}.") from error
+    return True
+
+
 def _card_text(card: dict[str, Any]) -> str:
     return json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 

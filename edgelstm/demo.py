@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 import edgelstm
+from edgelstm.artifact import note_accuracy
 from edgelstm.cli import output as terminal
 from edgelstm.errors import VerificationError
 from edgelstm.runtime.calls import run_calls
@@ -198,7 +199,9 @@ def _measure_artifact(artifact: Artifact, task: Task, data: Data, plan: str) -> 
             f"{artifact.path} remembers earlier calls: its accuracy is {accuracy:.4f} with a reset before each call, "
             f"and {accuracy_without_reset:.4f} without. Please report this."
         )
+    note_accuracy(artifact.path, {"metric": "accuracy", "value": accuracy, "data": "the demo's test reviews"})
     measurement = edgelstm.bench(artifact.path, plan=plan)
+    assert measurement.statistics
     parity = artifact.card["parity"]
     return {
         "path": str(artifact.path),
@@ -208,7 +211,7 @@ def _measure_artifact(artifact: Artifact, task: Task, data: Data, plan: str) -> 
         "max_abs_difference": max(entry["max_abs_difference"] for entry in parity),
         "parity": parity,
         "runtime": f"{measurement.runtime} {measurement.runtime_version}",
-        "threads": measurement.threads,
+        "threads": measurement.settings.threads,
         "latency": dataclasses.asdict(measurement.statistics),
         "warnings": list(measurement.warnings),
     }

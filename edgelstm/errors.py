@@ -12,6 +12,7 @@
     +-- VerificationError     the exported file does not answer as the Keras model does
     +-- OutputError           a result cannot be written
     +-- ModelRunError         a runtime refused the file, crashed or ran too long
+    +-- TargetError           a target cannot be reached, or lacks what is needed there
 
 Every message is one or two sentences: what was wrong, where, and what to do next.
 """
@@ -65,3 +66,7 @@ class OutputError(EdgeLSTMError):
 
 class ModelRunError(EdgeLSTMError):
     """A runtime refused the file, crashed, or ran too long."""
+
+
+class TargetError(EdgeLSTMError):
+    """A target cannot be reached, was lost, or lacks what is needed there."""

@@ -1,133 +1,97 @@
-"""Target "cpu": the machine that edgelstm itself runs on.
-
-Beside `edgelstm.artifact` and `edgelstm.errors` this target uses `edgelstm.runtime.child`, which starts the worker as a
-child process.
-"""
+"""Target "cpu": the machine that edgelstm itself runs on."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgelstm.errors import ModelRunError
 from edgelstm.runtime.child import run_worker
-from edgelstm.targets.base import BenchPlan, Measurement, ProcessSamples, Target, find_plan
-from edgelstm.targets.statistics import summarize
+from edgelstm.targets.base import Availability, Report, TargetKind
+from edgelstm.targets.measurement import Kind
+from edgelstm.targets.plans import BenchPlan
+from edgelstm.targets.subjects import Subject
+from edgelstm.targets.workers import Event, Place, WorkerTarget
+
+SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
-@dataclass(frozen=True)
-class CpuTarget(Target):
-    """Times models on this machine.
+class LocalPlace(Place):
+    """This machine: files lie where they are, workers are child processes."""
 
-    Attributes:
-        threads: Threads of the runtime.
-        runtime: Name of a runtime, or "auto".
-        seed: Of the random input. Integers are 0 or 1: valid whatever they stand for.
-        timeout_s: Seconds after which a worker is stopped.
-    """
+    def send(self, path: Path) -> str:
+        """Returns the path; see `Place.send`."""
+        return str(path)
 
-    threads: int = 1
-    runtime: str = "auto"
-    seed: int = 0
-    timeout_s: float = 600.0
-    name = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise ValueError(f"threads is {self.threads}, but a runtime needs at least 1.")
-
-    def measure(self, artifact: str | Path, plan: BenchPlan | str = "full") -> Measurement:
-        """Times a model in as many workers, one after the other, as the plan says; see `Target.measure`.
+    def run_worker(self, plan: dict[str, Any], *, timeout_s: float) -> list[Event]:
+        """Runs a child process; see `Place.run_worker`.
 
         Raises:
-            ModelRunError: If the model cannot be run.
-            MissingExtraError: If the runtime is not installed.
-            ValueError: If there is no plan of that name.
+            MissingExtraError: If no Python has the runtime.
         """
-        plan, path = find_plan(plan), Path(artifact)
-        content = _read(path)
-        runs = [self._run_worker(path, plan) for _ in range(plan.num_processes)]
-        ready, results = runs[0][0], [events[-1] for events in runs]
-        processes = tuple(ProcessSamples(**_select(result, ProcessSamples)) for result in results)
-        statistics = summarize([process.samples_ns for process in processes], seed=self.seed)
-        warnings = [] if statistics.stable else [statistics.stability]
-        if not all(result["outputs_finite"] for result in results):
-            warnings.append(
-                "The model answered NaN or an infinity to random input: check it before believing its speed."
-            )
-        return Measurement(
-            kind="measured",
-            target=self.name,
-            artifact=path,
-            size_bytes=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
-            runtime=ready["runtime"],
-            runtime_version=ready["runtime_version"],
-            threads=self.threads,
-            plan=plan,
-            versions={"python": ready["python"], "numpy": ready["numpy"]},
-            machine=results[0]["machine"],
-            statistics=statistics,
-            warnings=tuple(warnings + _machine_warnings(results[0]["machine"], self.threads)),
-            processes=processes,
-        )
-
-    def _run_worker(self, path: Path, plan: BenchPlan) -> list[dict[str, Any]]:
-        limits = {key: value for key, value in asdict(plan).items() if key != "num_processes"}
-        worker_plan = {
-            "op": "bench",
-            "model": str(path),
-            "runtime": self.runtime,
-            "threads": self.threads,
-            "plan": limits,
-            "seed": self.seed,
-        }
-        return run_worker(worker_plan, timeout_s=self.timeout_s)
+        return run_worker(plan, timeout_s=timeout_s)
 
 
-def bench(path: str | Path, *, threads: int = 1, runtime: str = "auto", plan: BenchPlan | str = "full") -> Measurement:
-    """Times a model on this machine.
+class CpuTarget(WorkerTarget):
+    """Times models on this machine, each in fresh processes that stay on their cores.
 
-    Args:
-        path: The .tflite file.
-        threads: Threads of the runtime.
-        runtime: "ai-edge-litert", "tflite-runtime", or "auto" for the first of them that is installed;
-            "litert-compiled" (the CompiledModel of ai-edge-litert) or "tflite-micro".
-        plan: "quick" (about a second), "full" (about ten) or a `BenchPlan`.
+    Attributes:
+        timeout_s: Seconds after which a worker is stopped.
+        pin: Whether each worker is kept on as many cores as it has threads.
+    """
+
+    name = "cpu"
+    kind: Kind = "measured"
+
+    def __init__(self, *, timeout_s: float = 600.0, pin: bool = True) -> None:
+        self.timeout_s = timeout_s
+        self.pin = pin
+
+    @contextmanager
+    def open_place(self, report: Report | None = None) -> Iterator[Place]:
+        """Yields this machine; see `WorkerTarget.open_place`."""
+        yield LocalPlace()
+
+    def worker_plan(self, subject: Subject, plan: BenchPlan, place: Place) -> dict[str, Any]:
+        """Adds the cores; see `WorkerTarget.worker_plan`."""
+        cores = choose_cores(subject.settings.threads) if self.pin else []
+        return {**super().worker_plan(subject, plan, place), **({"cores": cores} if cores else {})}
+
+
+def choose_cores(threads: int) -> list[int]:
+    """Chooses one core for each thread: the last ones, since the first serves interrupts, and none twice.
 
     Returns:
-        The samples and what they say.
-
-    Raises:
-        ModelRunError: If the model cannot be run.
-        MissingExtraError: If the runtime is not installed.
-        ValueError: If threads is less than 1 or there is no plan of that name.
+        Numbers of logical processors, on different cores where there are enough; empty if the system does not tell, or
+        has no more processors than threads: then the system's scheduler knows better.
     """
-    return CpuTarget(threads=threads, runtime=runtime).measure(path, plan)
+    affinity = getattr(os, "sched_getaffinity", None)
+    free = sorted(affinity(0), reverse=True) if affinity else []
+    if threads >= len(free):
+        return []
+    one_per_core = {_first_sibling(number): number for number in free}
+    chosen = sorted(one_per_core.values(), reverse=True)
+    return sorted((chosen if len(chosen) >= threads else free)[:threads])
 
 
-def _read(path: Path) -> bytes:
+def _first_sibling(number: int) -> str:
+    """Returns what the logical processors of one core have in common."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelRunError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}.") from error
+        return Path(SIBLINGS.format(number)).read_text(encoding="ascii").strip()
+    except OSError:
+        return str(number)
 
 
-def _select(result: dict[str, Any], kind: type[ProcessSamples]) -> dict[str, Any]:
-    return {name: result[name] for name in kind.__dataclass_fields__}
+def _available() -> list[Availability]:
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return [Availability("cpu", True, f"this machine, {cores} core{'s' if cores > 1 else ''}.")]
 
 
-def _machine_warnings(machine: dict[str, Any], threads: int) -> list[str]:
-    """Says what about the machine makes timings vary."""
-    warnings = []
-    governor, num_cores = machine["governor"], machine["num_cores"]
-    if governor is not None and governor != "performance":
-        warnings.append(
-            f"The processor's governor is {governor!r}, so its clock varies. "
-            "Try: sudo cpupower frequency-set -g performance."
-        )
-    if num_cores is not None and threads > num_cores:
-        warnings.append(f"{threads} threads share {num_cores} cores. Measure with threads={num_cores} or fewer.")
-    return warnings
+def _make(name: str) -> CpuTarget:
+    return CpuTarget()
+
+
+KIND = TargetKind(form="cpu", prefix="cpu", make=_make, available=_available)

@@ -109,22 +109,38 @@ def bootstrap_median(
     Returns:
         Lower and upper end of the percentile interval.
     """
-    rng = np.random.default_rng(seed)
-    pooled = np.concatenate(groups)
-    order = np.argsort(pooled, kind="stable")
-    values = pooled[order]
-    labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])[order]
-    medians = np.empty(num_resamples)
-    for resample in range(num_resamples):
-        weights = np.bincount(rng.integers(0, len(groups), len(groups)), minlength=len(groups))[labels]
+    rng, sampler = np.random.default_rng(seed), MedianSampler(groups)
+    medians = [sampler.draw(rng, rng.integers(0, len(groups), len(groups))) for _ in range(num_resamples)]
+    return interval(medians, confidence)
+
+
+class MedianSampler:
+    """Draws medians of samples that are drawn with replacement."""
+
+    def __init__(self, groups: Sequence[Samples]) -> None:
+        pooled = np.concatenate(groups)
+        order = np.argsort(pooled, kind="stable")
+        self._values = pooled[order]
+        self._labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])[order]
+        self._num_groups = len(groups)
+
+    def draw(self, rng: np.random.Generator, drawn: npt.NDArray[np.int64]) -> float:
+        """Returns the median of one draw out of the groups of these indices, which may repeat.
+
+        The draws are never made: the middle one of that many uniform numbers follows a beta distribution, and says
+        which share of the samples lies below the median drawn.
+        """
+        weights = np.bincount(drawn, minlength=self._num_groups)[self._labels]
         cumulated = np.cumsum(weights)
         size = int(cumulated[-1])
-        # The median of `size` draws with replacement, without making them: the middle one of that many uniform numbers
-        # follows a beta distribution, and says which share of the samples lies below the median drawn.
         middle = rng.beta((size + 1) / 2, (size + 1) / 2)
-        medians[resample] = values[np.searchsorted(cumulated, min(int(middle * size), size - 1), side="right")]
+        return float(self._values[np.searchsorted(cumulated, min(int(middle * size), size - 1), side="right")])
+
+
+def interval(draws: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Returns between which values the middle share of the draws lies."""
     tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(medians, (tail, 100 - tail))
+    low, high = np.percentile(draws, (tail, 100 - tail))
     return float(low), float(high)
 
 

@@ -20,6 +20,7 @@ from edgelstm.cli.group import CommandGroup, show_version
 from edgelstm.cli.inspect import inspect
 from edgelstm.cli.output import print_error
 from edgelstm.cli.sample import sample
+from edgelstm.cli.targets import targets
 from edgelstm.cli.train import evaluate, tasks, train
 from edgelstm.cli.tune import tune
 from edgelstm.cli.verify import verify
@@ -51,7 +52,7 @@ def edgelstm(settings: Settings, traceback: bool) -> None:
     settings.traceback = traceback
 
 
-for command in (tasks, train, tune, evaluate, sample, stages, compress, convert, verify, inspect, bench, demo):
+for command in (tasks, train, tune, evaluate, sample, stages, compress, convert, verify, inspect, bench, targets, demo):
     edgelstm.add_command(command)
 
 

@@ -107,11 +107,14 @@ def tasks(task: str | None, as_json: bool) -> int:
 def evaluate(folder: Path, files: tuple[Path, ...], as_json: bool) -> int:
     """Score FILES (.tflite or .keras) on the test data of the training in FOLDER, next to its own model.
 
+    The main figure is noted in the card of each .tflite file, where edgelstm bench --html finds it.
+
     \b
     Example:
       edgelstm evaluate sentiment sentiment.tflite
     """
     with working() as report:
+        from edgelstm.artifact import note_accuracy
         from edgelstm.training.evaluation import evaluate as score
         from edgelstm.training.runs import open_run
 
@@ -121,6 +124,11 @@ def evaluate(folder: Path, files: tuple[Path, ...], as_json: bool) -> int:
             if report:
                 report(f"scoring {file}")
             scores[str(file)] = score(run, file)
+        main = run.task.objective.main
+        for file in files:
+            if file.suffix == ".tflite":
+                note = {"metric": main, "value": scores[str(file)][main], "data": f"test split of {run.task.name}"}
+                note_accuracy(file, note)
     if as_json:
         print_json({"main": run.task.objective.main, "scores": scores})
     else:

@@ -11,9 +11,8 @@ import numpy as np
 
 import edgelstm
 from edgelstm.compression.learning import Learning
-from edgelstm.converters.stages.base import nearest
 from edgelstm.errors import EdgeLSTMError, SettingError
-from edgelstm.targets import TARGETS
+from edgelstm.targets import find_target
 from edgelstm.tasks.base import Array, Split
 from edgelstm.training.evaluation import file_predict
 
@@ -70,7 +69,7 @@ def measure_file(path: Path, learning: Learning, *, target: str | None = CPU) ->
     Args:
         path: The file.
         learning: The data.
-        target: Where latency is measured, a name of `edgelstm.targets.TARGETS`; None to leave it out.
+        target: Where latency is measured, a name that `edgelstm.targets.find_target` knows; None to leave it out.
 
     Raises:
         EdgeLSTMError: If it cannot be run, or its answers cannot be scored.
@@ -91,24 +90,23 @@ def measure_file(path: Path, learning: Learning, *, target: str | None = CPU) ->
 
 
 def latency_us(path: Path, target: str) -> float:
-    """Returns the median of one call on a target, one thread, in microseconds.
+    """Returns the median of one call on a target, one thread, in microseconds; of a profile its estimate.
 
     Raises:
         EdgeLSTMError: If the target cannot run it.
     """
-    return float(TARGETS[target]().measure(path, "quick").statistics.p50_us)
+    measured = find_target(target).measure(path, "quick")
+    return measured.estimate.latency_us if measured.estimate else measured.p50_us
 
 
 def check_target(target: str) -> None:
-    """Refuses the name of a target that there is not.
+    """Refuses the name of a target that there is not, or that tells no latency.
 
     Raises:
-        SettingError: If there is none of that name.
+        SettingError: If it is one of those.
     """
-    if target not in TARGETS:
-        raise SettingError(
-            f"There is no target {target!r}.{nearest(target, TARGETS)} Targets are {', '.join(TARGETS)}."
-        )
+    if find_target(target).kind == "emulated":
+        raise SettingError(f"Target {target!r} counts instructions and tells no latency. Name another, e.g. cpu.")
 
 
 def score_of(answers: Array, learning: Learning, split: Split) -> float:

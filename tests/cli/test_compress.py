@@ -110,7 +110,7 @@ def test_goals_that_make_no_sense_end_with_2(run, tmp_path):
         (["--max-latency", "2 apples"], "is not a time such as 2ms or 30m"),
         (["--max-size", "1KB", *recipe], "are for finding a recipe"),
         (["--max-latency", "2ms", "--no-latency"], "needs latency to be measured"),
-        (["--target", "gpuu"], "There is no target 'gpuu'"),
+        (["--target", "gpuu"], "Target 'gpuu' is not known"),
         (["--max-drop", "-1", *recipe], "max_drop must be at least 0"),
     ]:
         out = run("compress", "m.keras", "--data", "d", "-o", "out", *flags)

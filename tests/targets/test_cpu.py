@@ -11,9 +11,13 @@ import pytest
 import edgelstm
 from edgelstm.errors import EdgeLSTMError, ModelRunError
 from edgelstm.runtime.interpreters import python_for
-from edgelstm.targets import TARGETS, cpu
-from edgelstm.targets.base import PLANS, BenchPlan, Target, find_plan, format_us
-from edgelstm.targets.cpu import CpuTarget, bench
+from edgelstm.targets import cpu, find_target
+from edgelstm.targets.base import Target
+from edgelstm.targets.bench import bench
+from edgelstm.targets.cpu import CpuTarget, choose_cores
+from edgelstm.targets.plans import PLANS, BenchPlan, find_plan
+from edgelstm.targets.subjects import Settings
+from edgelstm.targets.text import describe
 from tests.tiny_models import TinyModels
 
 pytestmark = pytest.mark.cold
@@ -75,7 +79,7 @@ def test_it_is_what_the_package_calls_bench():
 
 
 def test_the_table_of_targets_knows_it():
-    assert TARGETS["cpu"] is CpuTarget
+    assert isinstance(find_target("cpu"), CpuTarget)
     assert issubclass(CpuTarget, Target)
 
 
@@ -88,7 +92,7 @@ def test_a_measurement_holds_all_that_a_reader_needs(models, runtime):
     path = models["fused_lstm"]
     measured = bench(str(path), runtime=runtime, plan=SHORT)
     assert (measured.kind, measured.target, measured.artifact) == ("measured", "cpu", path)
-    assert (measured.runtime, measured.threads, measured.plan) == (runtime, 1, SHORT)
+    assert (measured.runtime, measured.settings.threads, measured.plan) == (runtime, 1, SHORT)
     assert measured.size_bytes == path.stat().st_size
     assert measured.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert measured.runtime_version[0].isdigit()
@@ -104,35 +108,56 @@ def test_a_measurement_holds_all_that_a_reader_needs(models, runtime):
     assert content["artifact"] == str(path)
 
 
-def test_the_plan_reaches_every_worker(worker_answers, model_file):
+def test_the_plan_reaches_every_worker(worker_answers, model_file, monkeypatch):
     plans = worker_answers()
-    target = CpuTarget(threads=2, runtime="tflite-runtime", seed=7, timeout_s=5)
-    target.measure(model_file, BenchPlan(warmup_s=0.1, max_s=0.2, min_runs=3, max_runs=4, num_processes=3))
+    monkeypatch.setattr(cpu, "choose_cores", lambda threads: [6, 7])
+    target = CpuTarget(timeout_s=5)
+    plan = BenchPlan(warmup_s=0.1, max_s=0.2, min_runs=3, max_runs=4, num_processes=3)
+    delegate = model_file.with_name("d.so")
+    settings = Settings("tflite-runtime", threads=2, batch=8, length=50, delegate=str(delegate), seed=7)
+    target.measure(model_file, plan, settings)
     assert plans == 3 * [
         {
             "op": "bench",
             "model": str(model_file),
             "runtime": "tflite-runtime",
             "threads": 2,
-            "plan": {"warmup_s": 0.1, "max_s": 0.2, "min_runs": 3, "max_runs": 4},
+            "batch": 8,
+            "length": 50,
+            "delegate": {"library": str(delegate), "options": {}},
+            "device": "cpu",
+            "cores": [6, 7],
+            "plan": {"warmup_s": 0.1, "max_s": 0.2, "min_runs": 3, "max_runs": 4, "max_warmup_s": 0.5},
             "seed": 7,
             "timeout_s": 5,
         }
     ]
 
 
-def test_the_summary_reads_well(worker_answers, model_file):
-    worker_answers()
-    assert bench(model_file, plan="quick").summary().splitlines() == [
-        "m.tflite (5 bytes), measured on cpu",
-        "  machine     Abacus, 1 thread",
-        "  runtime     ai-edge-litert 9.8",
-        "  median      100 µs (95% confidence 100 µs to 100 µs)",
-        "  p90, p99    101 µs, 101 µs",
-        "  min, max    99 µs, 101 µs of 60 calls",
-        "  start       load 900 µs, first call 400 µs",
-        "  memory      6.0 MiB for runtime and model",
-    ]
+def test_times_by_operator_are_asked_for(worker_answers, model_file):
+    plans = worker_answers()
+    CpuTarget(pin=False).measure(model_file, PLANS["quick"].with_operators(True))
+    assert plans[0]["profile"] is True
+    assert "cores" not in plans[0]
+
+
+@pytest.mark.parametrize(
+    "free, siblings, threads, cores",
+    [
+        ({0, 1, 2, 3}, {}, 1, [3]),
+        ({0, 1, 2, 3}, {}, 2, [2, 3]),
+        ({0, 1, 2, 3}, {0: "0,2", 2: "0,2", 1: "1,3", 3: "1,3"}, 2, [0, 1]),
+        ({0, 1, 2, 3}, {0: "0,2", 2: "0,2", 1: "1,3", 3: "1,3"}, 3, [1, 2, 3]),
+        ({0, 1}, {}, 2, []),
+        ({5}, {}, 1, []),
+    ],
+)
+def test_workers_are_kept_on_cores_of_their_own(monkeypatch, tmp_path, free, siblings, threads, cores):
+    for number, text in siblings.items():
+        (tmp_path / str(number)).write_text(f"{text}\n", encoding="ascii")
+    monkeypatch.setattr(cpu, "SIBLINGS", str(tmp_path / "{}"))
+    monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda _: free)
+    assert choose_cores(threads) == cores
 
 
 @pytest.mark.parametrize(
@@ -142,19 +167,22 @@ def test_the_summary_reads_well(worker_answers, model_file):
         ({"outputs_finite": False}, "The model answered NaN or an infinity to random input"),
         ({"machine": {"governor": "powersave", "num_cores": 4}}, "The processor's governor is 'powersave'"),
         ({"machine": {"governor": None, "num_cores": 1}}, "2 threads share 1 cores. Measure with threads=1"),
+        ({"warmup_stable": False}, "The calls had not become stable when the warm-up ended."),
+        ({"conditions": [{"throttled": "0x0"}, {"throttled": "throttled=0x50005"}]}, "The device throttled during"),
+        ({"conditions": [{"temperature_c": 60.0}, {"temperature_c": 82.5}]}, "The device was 82 °C hot"),
     ],
 )
 def test_what_makes_numbers_doubtful_is_said(worker_answers, model_file, changes, warning):
     worker_answers(**changes)
     measured = bench(model_file, threads=2, plan="quick")
     assert [text.startswith(warning) for text in measured.warnings] == [True]
-    assert f"warning: {warning}" in measured.summary()
+    assert f"warning: {warning}" in describe(measured)
 
 
 def test_unknown_memory_is_left_out(worker_answers, model_file):
     worker_answers(base_rss_bytes=None, peak_rss_bytes=None)
     measured = bench(model_file, plan="quick")
-    assert measured.summary().splitlines()[-1] == "  start       load 900 µs, first call 400 µs"
+    assert describe(measured).splitlines()[-1] == "  start       load 900 µs, first call 400 µs"
     assert measured.warnings == ()
 
 
@@ -184,7 +212,7 @@ def test_a_plan_that_measures_nothing_is_refused(changes, message):
 
 
 def test_zero_threads_are_refused(models):
-    with pytest.raises(ValueError, match="threads is 0, but a runtime needs at least 1"):
+    with pytest.raises(ValueError, match="threads is 0, but must be at least 1"):
         bench(models["affine"], threads=0)
 
 
@@ -207,11 +235,3 @@ def test_measuring_does_not_bring_a_runtime_into_this_process(models, run_python
     )
     done = run_python(code, models["affine"])
     assert done.stdout == "True\nset()\n", done.stderr
-
-
-@pytest.mark.parametrize(
-    "duration_us, text",
-    [(0.1234, "0.123 µs"), (99.94, "99.9 µs"), (999.4, "999 µs"), (999.6, "1 ms"), (750_000, "750 ms"), (2e6, "2 s")],
-)
-def test_durations_have_a_unit_of_their_size(duration_us, text):
-    assert format_us(duration_us) == text

@@ -1,0 +1,1 @@
+"""Pages of HTML that stand alone: styles and plots are inside, nothing is fetched."""

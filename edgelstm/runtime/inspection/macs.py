@@ -25,12 +25,14 @@ def count_macs(model: ModelRecord) -> int | None:
     first, *others = model.graphs
     if any(operator.name in _COUNTERS for graph in others for operator in graph.operators):
         return None
-    counts = [
-        _COUNTERS[operator.name](first, operator)
-        for operator in first.operators
-        if operator.name in _COUNTERS and not operator.is_custom
-    ]
+    counts = [operator_macs(first, operator) for operator in first.operators]
     return None if None in counts else sum(count or 0 for count in counts)
+
+
+def operator_macs(graph: GraphRecord, operator: OperatorRecord) -> int | None:
+    """Returns the multiply-accumulates of one run of an operator: 0 if it makes none, None if a size is left open."""
+    counter = None if operator.is_custom else _COUNTERS.get(operator.name)
+    return 0 if counter is None else counter(graph, operator)
 
 
 def _lstm(graph: GraphRecord, operator: OperatorRecord) -> int | None:

@@ -11,11 +11,13 @@ line. Whatever native libraries print goes to stderr. All paths are paths on the
 Plan, all operations:
     protocol        1
     op              "load", "run", "observe", "bench" or "count"
-    model           path of the file; a .tflite file has at most one signature. What does not end in .onnx, .keras or
-                    .h5 counts as a .tflite file. A runtime refuses files that it does not take
+    model           path of the file; a .tflite file has at most one signature. What does not end in .onnx, .pt, .keras
+                    or .h5 counts as a .tflite file. A runtime refuses files that it does not take
     runtime         "auto" (default): the first that is installed, for
                         .tflite     ai-edge-litert, tflite-runtime
-                        .onnx       onnxruntime
+                        .onnx       onnxruntime, openvino
+                        .pt         pytorch: TorchScript with an extra file edgelstm.json in it, {"inputs", "outputs":
+                                    [{"name", "shape", "dtype"}]}, -1 for a free size
                         .keras .h5  keras-tensorflow, keras-jax, keras-torch
                     or one of these, or, for .tflite files,
                         litert-compiled     the CompiledModel of ai-edge-litert, on the CPU
@@ -31,9 +33,11 @@ Plan, all operations:
     mode            of keras-…: "jit" (default): XLA with tensorflow (tf.function(jit_compile=True)) and jax (jax.jit),
                     torch.compile of the whole model with torch; "graph": a tf.function without XLA, only tensorflow;
                     "eager": operator by operator. A model that the backend cannot compile is an error
-    dtype           of keras-…: "float32" (default), the model as it is; "float16": the model rebuilt from its config
-                    with the dtype policy "float16" in every layer, and its weights rounded. Its inputs keep their
-                    dtype and are cast by the first layer; its outputs are float16
+    dtype           "float32" (default), the model as it is, or "float16" for
+                        keras-…     the model is rebuilt from its config with the dtype policy "float16" in every
+                                    layer, and its weights rounded. Its inputs keep their dtype and are cast by the
+                                    first layer; its outputs are float16
+                        openvino    its inference precision
     cores           numbers of the processors that this process stays on, from before numpy and the runtime are
                     imported. Default null: all. Ignored where the system cannot do it
     A key that the operation does not know is an error.

@@ -160,15 +160,18 @@ class JaxBackend(Backend):
 
     def compile(self, model: Any, call: Call, mode: str) -> Compiled:
         """Makes a pure function of the state and the inputs; weights are part of it."""
-        trained = [variable.value for variable in model.trainable_variables]
-        self._state = self._initial = [variable.value for variable in model.non_trainable_variables]
+        keras = importlib.import_module("keras")
+        trained = [(variable, variable.value) for variable in model.trainable_variables]
+        variables = state_of(model, keras)
+        self._state = self._initial = [variable.value for variable in variables]
         flatten, wait = self._jax.tree_util.tree_leaves, self._jax.block_until_ready
 
         def forward(state: list[Any], tensors: list[Any]) -> Any:
-            def stateless(inputs: Any) -> Any:
-                return model.stateless_call(trained, state, inputs, training=False)
-
-            return call(tensors, stateless)
+            given = [(variable, state[k]) for k, variable in enumerate(variables)]
+            # Not `stateless_call`, which leaves out states that the model does not count among its variables.
+            with keras.StatelessScope(state_mapping=trained + given) as scope:
+                outputs = call(tensors, lambda inputs: model(inputs, training=False))
+            return outputs, [scope.get_current_value(variable) for variable in variables]
 
         if mode == "jit":
             forward = self._jax.jit(forward)
@@ -232,6 +235,13 @@ class TorchBackend(Backend):
             return list(flatten(outputs))
 
         return invoke
+
+
+def state_of(model: Any, keras: Any) -> list[Any]:
+    """Returns the variables that a call may change, each once: those that are not trained, and states of layers."""
+    states = [layer.states for layer in model._flatten_layers() if getattr(layer, "stateful", False)]
+    variables = [*model.non_trainable_variables, *keras.tree.flatten(states)]
+    return list({id(variable): variable for variable in variables}.values())
 
 
 def least_rank(tensors: list[Any]) -> int:

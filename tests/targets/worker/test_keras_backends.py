@@ -7,11 +7,11 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from edgelstm.targets.worker import keras_backends, keras_models
 from edgelstm.targets.worker.plan import PlanError
+from tests.targets.worker.fake_jax import FakeJax
 
 
 @pytest.fixture(autouse=True)
@@ -36,56 +36,6 @@ def test_the_backend_and_the_device_are_chosen_before_the_import(kind, device):
 def test_graphs_are_for_tensorflow_alone(backend):
     with pytest.raises(PlanError, match=f"keras-{backend.name} has no mode 'graph', only 'jit' and 'eager'"):
         backend.check_mode(SimpleNamespace(name=backend.name, modes=backend.modes), "graph")
-
-
-class FakeJax(SimpleNamespace):
-    """JAX, as far as the worker uses it."""
-
-    def __init__(self, *platforms: str) -> None:
-        super().__init__(platforms=platforms, compiled=0, waited=0)
-        self.tree_util = SimpleNamespace(tree_leaves=lambda tree: tree if isinstance(tree, list) else [tree])
-
-    def devices(self, platform: str) -> list[str]:
-        if platform not in self.platforms:
-            raise RuntimeError(f"Unknown backend: '{platform}'")
-        return [f"{platform}:0"]
-
-    def device_put(self, array: Any, device: str) -> Any:
-        assert device == "cpu:0"
-        return np.array(array)
-
-    def jit(self, function: Any) -> Any:
-        self.compiled += 1
-        return function
-
-    def block_until_ready(self, tree: Any) -> Any:
-        self.waited += 1
-        return tree
-
-
-class Accumulator:
-    """A model whose state is the sum of its inputs, and whose weight is a factor."""
-
-    trainable_variables = (SimpleNamespace(value=10.0),)
-    non_trainable_variables = (SimpleNamespace(value=1.0),)
-
-    def stateless_call(self, trained: Any, state: Any, inputs: Any, *, training: bool) -> Any:
-        assert training is False
-        total = state[0] + inputs
-        return trained[0] * total, [total]
-
-
-@pytest.mark.parametrize("mode", ["jit", "eager"])
-def test_jax_carries_the_state_from_call_to_call_until_it_is_reset(monkeypatch, mode):
-    jax = FakeJax("cpu")
-    monkeypatch.setitem(sys.modules, "jax", jax)
-    backend = keras_backends.JaxBackend({})
-    invoke = backend.compile(Accumulator(), lambda tensors, call: call(tensors[0]), mode)
-    two = backend.tensor(np.float32(2))
-    assert [invoke([two]) for _ in range(2)] == [[30.0], [50.0]]
-    backend.reset(Accumulator())
-    assert invoke([two]) == [30.0]
-    assert (jax.waited, jax.compiled) == (3, int(mode == "jit"))
 
 
 def test_jax_without_a_gpu_is_refused(monkeypatch):
@@ -124,6 +74,7 @@ def fake_torch(*, gpu: bool) -> SimpleNamespace:
 def test_torch_compiles_a_model_as_a_whole_and_waits_for_the_gpu(monkeypatch, device, waits):
     torch = fake_torch(gpu=True)
     monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(tree=SimpleNamespace(flatten=list)))
     backend = keras_backends.TorchBackend({"device": device, "threads": 3})
 
     class Doubling:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from edgelstm.targets.worker.keras_models import TensorflowSession
 from edgelstm.targets.worker.plan import PlanError
 from edgelstm.targets.worker.session import Session
 from tests.lstm_reference import lstm_step
+from tests.targets.worker.fake_jax import FakeJax
 from tests.targets.worker.running import refuse, run_calls, work
 from tests.tiny_models import BATCH, FEATURES, TIME, UNITS, lstm_weights
 
@@ -289,21 +289,20 @@ def test_a_file_for_another_runtime_is_refused_without_importing_keras(tmp_path)
     )
 
 
+@pytest.mark.parametrize("mode", ["jit", "eager"])
 @pytest.mark.parametrize("stateful", [False, True])
-def test_the_pure_function_that_jax_gets_answers_as_the_reference_does(monkeypatch, stateful):
+def test_the_pure_function_that_jax_gets_carries_the_state(monkeypatch, stateful, mode):
     # Keras makes the same function on every backend; here it is TensorFlow that computes it.
-    leaves = SimpleNamespace(tree_leaves=lambda tree: tree if isinstance(tree, list) else [tree])
-    jax = SimpleNamespace(
-        devices=lambda platform: [platform], jit=lambda f: f, block_until_ready=lambda tree: tree, tree_util=leaves
-    )
+    jax = FakeJax("cpu")
     monkeypatch.setitem(sys.modules, "jax", jax)
     backend, model = keras_backends.JaxBackend({}), lstm_model(stateful=stateful, time=TIME)
-    invoke = backend.compile(model, lambda tensors, call: call(tensors[0]), "jit")
+    invoke = backend.compile(model, lambda tensors, call: call(tensors[0]), mode)
     x = floats(2, BATCH, TIME, FEATURES)
     first, h, c = hidden_states(x[0], ZEROS, ZEROS)
-    second = hidden_states(x[1], h, c)[0] if stateful else hidden_states(x[1], ZEROS, ZEROS)[0]
+    second = hidden_states(x[1], *((h, c) if stateful else (ZEROS, ZEROS)))[0]
     for _ in range(2):
         for call, expected in enumerate((first, second)):
-            (y,) = invoke([x[call]])
+            (y,) = invoke([backend.tensor(x[call])])
             np.testing.assert_allclose(y.numpy(), expected, atol=TOLERANCE, rtol=0)
         backend.reset(model)
+    assert (jax.waited, jax.compiled) == (4, int(mode == "jit"))

@@ -134,10 +134,15 @@ def in_float16(model: Any, keras: Any) -> Any:
 
 
 def with_policy(config: Any, policy: str) -> Any:
-    """Returns a serialized object in which every dtype policy has that name."""
+    """Returns a serialized object in which every dtype policy has that name, and initializers give zeros.
+
+    Orthogonal ones, which LSTMs have, cannot be computed in float16 by every backend, and the weights are set anyway.
+    """
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy":
             return {**config, "config": {**config["config"], "name": policy}}
+        if config.get("module") == "keras.initializers":
+            return {**config, "class_name": "Zeros", "config": {}}
         return {key: with_policy(value, policy) for key, value in config.items()}
     return [with_policy(value, policy) for value in config] if isinstance(config, list) else config
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from .system import read_text, read_word
 
+DEVICE_NAMES = ("/proc/device-tree/model", "/sys/firmware/devicetree/base/model", "/sys/class/dmi/id/product_name")
+"""Where a board, or a PC, tells its name."""
+
 
 def memory_bytes(field: str) -> int | None:
     """Returns a size in bytes out of /proc/self/status: "VmRSS" for now, "VmHWM" for the peak; None if not there.
@@ -24,7 +27,7 @@ def describe_machine() -> dict[str, Any]:
     """Returns "machine" of op "bench"."""
     affinity = getattr(os, "sched_getaffinity", None)
     return {
-        "device": read_word("/proc/device-tree/model") or read_word("/sys/class/dmi/id/product_name"),
+        "device": next(filter(None, map(read_word, DEVICE_NAMES)), None),
         "cpu": cpu_name(),
         "num_cores": len(affinity(0)) if affinity else os.cpu_count(),
         "governor": read_word("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),

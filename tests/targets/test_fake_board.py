@@ -105,6 +105,7 @@ def test_a_small_disk_is_full_soon(tmp_path: Path) -> None:
 
 
 @pytest.mark.arm
+@pytest.mark.timeout(900)  # the first one sets up the userland
 @pytest.mark.xdist_group("boards")
 @pytest.mark.parametrize("architecture, machine, bits", [("arm64", "aarch64", 64), ("armhf", "armv7l", 32)])
 def test_an_emulated_board_is_a_raspberry_pi(tmp_path: Path, architecture: str, machine: str, bits: int) -> None:
@@ -131,6 +132,7 @@ def test_an_emulated_board_is_a_raspberry_pi(tmp_path: Path, architecture: str, 
 
 
 @pytest.mark.arm
+@pytest.mark.timeout(900)  # the first one sets up the userland
 @pytest.mark.xdist_group("boards")
 def test_an_emulated_board_makes_environments_and_takes_files_by_sftp(tmp_path: Path) -> None:
     with fake_board("arm64", tmp_path) as board:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 
 from edgelstm.errors import SettingError
-from edgelstm.targets import cpu, gpu, profile
+from edgelstm.targets import adb, cpu, emulated, gpu, profile, ssh
 from edgelstm.targets.base import Availability, Report, SetupOptions, Target, TargetKind
 
-KINDS: tuple[TargetKind, ...] = (cpu.KIND, gpu.KIND, profile.KIND)
+KINDS: tuple[TargetKind, ...] = (cpu.KIND, gpu.KIND, ssh.KIND, adb.KIND, emulated.KIND, profile.KIND)
 """All kinds of targets, in the order in which people read them."""
 
 

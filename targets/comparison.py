@@ -54,7 +54,9 @@ def compare(base: Measurement, other: Measurement, *, seed: int = 0, interleaved
         return _exact(other.count.instructions / base.count.instructions)
     if base.estimate and other.estimate:
         return _exact(other.estimate.latency_us / base.estimate.latency_us)
-    return ratio_of_medians(base.groups_ns(), other.groups_ns(), seed=seed, paired=interleaved)
+    if any(base.groups_ns()) and any(other.groups_ns()):
+        return ratio_of_medians(base.groups_ns(), other.groups_ns(), seed=seed, paired=interleaved)
+    return _of_summaries(base, other)
 
 
 def ratio_of_medians(
@@ -88,6 +90,15 @@ def ratio_of_medians(
     low, high = interval(draws)
     medians = [float(np.median(np.concatenate(side))) for side in groups]
     return Ratio(medians[1] / medians[0], low, high, is_known=min(sizes) > 1)
+
+
+def _of_summaries(base: Measurement, other: Measurement) -> Ratio:
+    """Returns the ratio where a program told only what came out, as Android's benchmark_model does."""
+    first, second = base.statistics, other.statistics
+    assert first
+    assert second
+    low, high = second.p50_low_us / first.p50_high_us, second.p50_high_us / first.p50_low_us
+    return Ratio(second.p50_us / first.p50_us, low, high, is_known=False)
 
 
 def _exact(value: float) -> Ratio:

@@ -1,7 +1,8 @@
-"""Results as text of at most 80 columns; warnings and names of files may be longer."""
+"""Results as text of at most 80 columns, but for long names of files."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from edgelstm.targets.harness import BenchResult
@@ -10,6 +11,7 @@ from edgelstm.targets.naming import name_all
 from edgelstm.targets.regression import RegressionReport
 from edgelstm.targets.statistics import Statistics
 
+WIDTH = 80
 _EMULATED = "instructions counted under emulation, not a latency"
 _ONE_PROCESS = "  One process each: --plan full tells how sure the ratios are."
 _ESTIMATED = "estimated from the device's peak rates, not measured"
@@ -30,7 +32,7 @@ def describe(measurement: Measurement) -> str:
         lines += _count_lines(measurement.count)
     if measurement.estimate:
         lines += _estimate_lines(measurement.estimate)
-    return "\n".join([*lines, *(f"warning: {warning}" for warning in measurement.warnings)])
+    return "\n".join([*lines, *(line for text in measurement.warnings for line in _wrapped(f"warning: {text}"))])
 
 
 def format_result(result: BenchResult) -> str:
@@ -52,7 +54,7 @@ def format_result(result: BenchResult) -> str:
             table.append((name, f"{each.size_bytes / 1024:.1f}", *cells(each), value, spread))
         note = [_ONE_PROCESS] if len(rows) > 1 and len(first.processes) == 1 else []
         warnings = _warnings(names, [each for _, each in rows])
-        blocks.append("\n".join([_title(first), *_table(table), *note, *warnings]))
+        blocks.append("\n".join([*_title(first), *_table(table), *note, *warnings]))
     return "\n\n".join(blocks)
 
 
@@ -97,14 +99,18 @@ def _has_runtime(measurement: Measurement) -> bool:
     return measurement.kind != "estimated"
 
 
-def _title(measurement: Measurement) -> str:
+def _title(measurement: Measurement) -> list[str]:
     version = f"{measurement.runtime} {measurement.runtime_version}"
     if measurement.kind == "measured":
-        return f"{measurement.target}: {_machine(measurement)}, {version}"
+        return _wrapped(f"{measurement.target}: {_machine(measurement)}, {version}")
     device = measurement.machine.get("device") or measurement.machine.get("cpu")
     if measurement.kind == "emulated":
-        return f"{measurement.target}: {device}, {version}\n  {_EMULATED}"
-    return f"{measurement.target}: {device}\n  {_ESTIMATED}"
+        return [*_wrapped(f"{measurement.target}: {device}, {version}"), f"  {_EMULATED}"]
+    return [*_wrapped(f"{measurement.target}: {device}"), f"  {_ESTIMATED}"]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
 
 
 def _latency_lines(statistics: Statistics, processes: Sequence[ProcessSamples], batch: int | None) -> list[str]:
@@ -153,10 +159,11 @@ def _energy_lines(processes: Sequence[ProcessSamples]) -> list[str]:
 
 
 def _count_lines(count: InstructionCount) -> list[str]:
-    spread = "the same each time" if count.least == count.most else f"{count.least:,} to {count.most:,}"
+    spread = "the same" if count.least == count.most else f"{count.least:,} to {count.most:,}"
     return [
-        f"  emulated    {count.cpu}",
-        f"  instructions {count.instructions:,} in one inference ({count.inferences} counted, {spread})",
+        f"  processor   {count.cpu}, emulated",
+        f"  counted     {count.instructions:,} instructions in one inference",
+        f"              ({count.inferences} inferences, {spread})",
         "              This is no latency: only a board tells how long they take.",
     ]
 
@@ -166,8 +173,10 @@ def _estimate_lines(estimate: Estimate) -> list[str]:
     return [
         f"  estimated   {format_us(estimate.latency_us)} (error band {format_us(estimate.low_us)} to "
         f"{format_us(estimate.high_us)})",
-        f"  of it       {parts}",
-        f"  band        {estimate.band}",
+        *textwrap.wrap(parts, WIDTH, initial_indent="  of it       ", subsequent_indent=14 * " "),
+        *textwrap.wrap(
+            estimate.band, WIDTH, initial_indent="  band        ", subsequent_indent=14 * " ", break_on_hyphens=False
+        ),
     ]
 
 
@@ -202,7 +211,7 @@ def _warnings(names: Sequence[str], measurements: Sequence[Measurement]) -> list
     for name, measurement in zip(names, measurements, strict=True):
         for text in measurement.warnings:
             about.setdefault(text, []).append(name)
-    return [f"warning: {_join(about[text], len(names))}: {text}" for text in about]
+    return [line for text in about for line in _wrapped(f"warning: {_join(about[text], len(names))}: {text}")]
 
 
 def _join(names: Sequence[str], num_all: int) -> str:

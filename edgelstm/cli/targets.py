@@ -45,8 +45,9 @@ def targets(ctx: click.Context, as_json: bool) -> int:
 @click.argument("target")
 @click.option("--wheels", type=FILE, metavar="DIR", help="Install from these wheels, for a target without a network.")
 @click.option("--runtime", default="auto", show_default=True, metavar="NAME", help="The runtime to install.")
+@click.option("--download", is_flag=True, help="Fetch the wheels here, for a target without a network.")
 @click.option("--again", is_flag=True, help="Start over where something is there already.")
-def setup(target: str, wheels: Path | None, runtime: str, again: bool) -> int:
+def setup(target: str, wheels: Path | None, runtime: str, download: bool, again: bool) -> int:
     """Install what a target needs: a runtime on a board, a userland for the emulator.
 
     \b
@@ -60,7 +61,8 @@ def setup(target: str, wheels: Path | None, runtime: str, again: bool) -> int:
         from edgelstm.targets.base import SetupOptions
 
         try:
-            done = set_up(target, SetupOptions(wheels=wheels, runtime=runtime, again=again), report)
+            options = SetupOptions(wheels, runtime, again, {"download": "yes"} if download else {})
+            done = set_up(target, options, report)
         except SettingError as error:
             raise click.UsageError(str(error)) from error
     click.echo(done)

@@ -50,6 +50,8 @@ def test_setup_reaches_the_library(run, replace):
     done = run("targets", "setup", "emulated:arm64", "--wheels", "w", "--runtime", "tflite-runtime", "--again")
     assert done == (0, "emulated:arm64 is ready.\n", "")
     assert recorder.args[:2] == ("emulated:arm64", SetupOptions(Path("w"), "tflite-runtime", True))
+    run("targets", "setup", "ssh://board", "--download")
+    assert recorder.args[:2] == ("ssh://board", SetupOptions(options={"download": "yes"}))
 
 
 @pytest.mark.parametrize("error, code", [(SettingError("no such target."), 2), (TargetError("no network."), 1)])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,18 @@ def test_counts_and_estimates_are_compared_exactly():
     counts = compare(emulated(1_000_000), emulated(1_500_000))
     assert (counts.value, counts.low, counts.high) == (1.5, 1.5, 1.5)
     assert compare(estimated(100.0), estimated(250.0)).value == 2.5
+
+
+def test_summaries_without_samples_are_compared_by_their_intervals():
+    """Android's benchmark_model tells no single times."""
+    base, other = (
+        replace(measured(value), processes=(replace(measured(value).processes[0], samples_ns=[]),))
+        for value in (100.0, 200.0)
+    )
+    ratio = compare(base, other)
+    assert ratio.value == pytest.approx(2.0, rel=0.01)
+    assert ratio.low <= ratio.value <= ratio.high
+    assert not ratio.is_known
 
 
 def test_what_is_measured_is_never_compared_with_what_is_not():

@@ -51,7 +51,8 @@ def test_a_batch_counts_as_many_inputs():
 def test_emulated_and_estimated_say_what_they_are():
     text = describe(emulated(1_234_567))
     assert "emulated on emulated:arm64" in text
-    assert "1,234,567 in one inference (3 counted, the same each time)" in text
+    assert "1,234,567 instructions in one inference" in text
+    assert "(3 inferences, the same)" in text
     assert "no latency" in text
     text = describe(estimated(100.0))
     assert "100 µs (error band 50 µs to 200 µs)" in text
@@ -103,6 +104,7 @@ def test_warnings_come_once():
     text = format_result(BenchResult(PLAN, tuple(warned), ()))
     assert text.count("It was hot.") == 1
     assert "warning: all: It was hot." in text
+    assert max(map(len, text.splitlines())) <= 80
     alone = format_result(BenchResult(PLAN, (warned[0], exact(100.0, name="c")), ()))
     assert "warning: a: It was hot." in alone
 

@@ -98,7 +98,8 @@ runtimes: old-runtime mediapipe litertjs
 
 test: venv runtimes
 	@if [ -z "$$EDGELSTM_RUNTIMES" ]; then \
-	  for pair in tflite-runtime=$(OLD_RUNTIME)/bin/python mediapipe=$(MEDIAPIPE)/bin/python litertjs=$(LITERTJS); do \
+	  for pair in tflite-runtime=$(OLD_RUNTIME)/bin/python mediapipe=$(MEDIAPIPE)/bin/python litertjs=$(LITERTJS) \
+	    pytorch=$(PEERS)/bin/python openvino=$(PEERS)/bin/python; do \
 	    place=$${pair#*=}; [ -e "$${place%/bin/python}/.installed" ] && \
 	      EDGELSTM_RUNTIMES="$${EDGELSTM_RUNTIMES:+$$EDGELSTM_RUNTIMES,}$${pair%%=*}=$(CURDIR)/$$place"; \
 	  done; export EDGELSTM_RUNTIMES; \

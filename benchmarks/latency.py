@@ -1,7 +1,7 @@
 """The field's LSTM models on every runtime: same weights, answers checked first, all taking turns in one run.
 
     python benchmarks/latency.py [--models text rows] [--threads 1 2] [--rounds 3] [-o benchmarks/results/latency.json]
-    python benchmarks/latency.py --table        # prints the committed results as the tables of benchmarks/README.md
+    python benchmarks/latency.py --table     # the tables of benchmarks/README.md and the picture, of committed results
 
 Runtimes that are not here are left out and named. Those that live in another Python are found by EDGELSTM_RUNTIMES;
 `make bench` installs them all and runs this.
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from peers.models import MODELS, PeerModel, build_keras
+from peers.plot import draw
 from peers.table import format_tables
 
 import edgelstm
@@ -196,7 +197,9 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the committed results and measure nothing")
     arguments = parser.parse_args()
     if arguments.table:
-        print(format_tables(json.loads(arguments.output.read_text(encoding="utf-8"))))
+        document = json.loads(arguments.output.read_text(encoding="utf-8"))
+        draw(document, arguments.output.with_suffix(".png"))
+        print(format_tables(document))
         return
     ways = [way for way in WAYS if is_available(way.runtime)]
     missing = sorted({way.runtime for way in WAYS} - {way.runtime for way in ways})
@@ -216,6 +219,7 @@ def main() -> None:
         "results": [{key: value for key, value in entry.items() if key != "machine"} for entry in entries],
     }
     arguments.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    draw(document, arguments.output.with_suffix(".png"))
     print(format_tables(document))
 
 

@@ -177,6 +177,11 @@ def _what_went_wrong(
 ) -> str:
     """Puts into words how a worker ended that brought no result."""
     runtime = _runtime(plan, events)
+    if status == -signal.SIGKILL:
+        return (
+            f"{runtime} was killed, as the system does when memory runs out{_because(notes)}. "
+            "Use a smaller model or a smaller batch, or close other programs."
+        )
     if status < 0:
         return (
             f"{runtime} crashed ({_signal_name(-status)}){_because(notes)}. "

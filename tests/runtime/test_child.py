@@ -181,7 +181,7 @@ def test_a_crash_after_the_result_is_a_crash(fake_python):
 def test_a_runtime_not_known_yet_is_not_named(fake_python):
     python = fake_python("os.kill(os.getpid(), signal.SIGKILL)")
     assert message_of({"op": "load", "model": "m.tflite"}, python=python).startswith(
-        "m.tflite: the runtime crashed (SIGKILL). "
+        "m.tflite: the runtime was killed, as the system does when memory runs out. Use a smaller model"
     )
 
 

@@ -51,11 +51,13 @@ class Target(ABC):
     Attributes:
         name: The word for it in tables and on the command line, e.g. "cpu" or "ssh://pi@raspberrypi".
         kind: What its numbers are.
+        timeout_s: Seconds after which one round is stopped.
         is_here: Whether it computes on this machine, so that it must not be disturbed by another that does.
     """
 
     name: str
     kind: Kind
+    timeout_s: float = 600.0
     is_here: bool = True
 
     @abstractmethod

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgelstm.errors import SettingError
+from edgelstm.runtime.interpreters import PACKAGES
 from edgelstm.targets import find_target
 from edgelstm.targets.base import Report
 from edgelstm.targets.harness import BenchResult, measure_all
@@ -90,6 +92,16 @@ def bench(
     return find_target(target).measure(path, plan, settings)
 
 
+def check_runtime(name: str) -> None:
+    """Refuses the name of a runtime that there is not.
+
+    Raises:
+        SettingError: If there is none of that name.
+    """
+    if name != "auto" and name not in PACKAGES:
+        raise SettingError(f"Runtime {name!r} is not known, only {', '.join(PACKAGES)} and auto.")
+
+
 def bench_all(
     paths: Sequence[str | Path],
     *,
@@ -97,6 +109,7 @@ def bench_all(
     matrix: Matrix | None = None,
     plan: BenchPlan | str = "full",
     journal_path: Path | None = None,
+    timeout_s: float | None = None,
     report: Report | None = None,
 ) -> BenchResult:
     """Times models on targets, each in every way of a matrix, all taking turns.
@@ -107,14 +120,20 @@ def bench_all(
         matrix: How the models are run.
         plan: "quick", "full" or a `BenchPlan`.
         journal_path: Where finished rounds are kept, so that an interrupted run goes on; the caller removes it.
+        timeout_s: Seconds after which one process is stopped; None for ten minutes.
         report: Is told what is being done.
 
     Raises:
         ModelRunError: If a file cannot be read.
         OutputError: If the journal cannot be written.
-        ValueError: If a value is impossible, or there is no such target or plan.
+        SettingError: If there is no such target or runtime.
+        ValueError: If a value is impossible, or there is no such plan.
     """
     plan, ways = find_plan(plan), (matrix or Matrix()).settings()
+    for way in ways:
+        check_runtime(way.runtime)
     found = [find_target(name) for name in dict.fromkeys(targets)]
+    for target in found:
+        target.timeout_s = timeout_s or target.timeout_s
     subjects = [Subject.read(path, way) for path in paths for way in ways]
     return measure_all(found, subjects, plan, journal=Journal(journal_path, plan), report=report)

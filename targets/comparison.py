@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgelstm.targets.measurement import Measurement
-from edgelstm.targets.statistics import CONFIDENCE, NUM_RESAMPLES, MedianSampler, interval
+from edgelstm.targets.statistics import CONFIDENCE, NUM_RESAMPLES, MedianSampler, interval, percentiles
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def ratio_of_medians(
         other_drawn = drawn if paired else rng.integers(0, sizes[1], sizes[1])
         draws.append(second.draw(rng, other_drawn) / first.draw(rng, drawn))
     low, high = interval(draws)
-    medians = [float(np.median(np.concatenate(side))) for side in groups]
+    medians = [percentiles(side, (50,))[0] for side in groups]
     return Ratio(medians[1] / medians[0], low, high, is_known=min(sizes) > 1)
 
 

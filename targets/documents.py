@@ -54,8 +54,9 @@ def read_measurements(path: str | Path) -> list[Measurement]:
         raise LoadError(f"{path} is of format {found!r}, not {FORMAT!r}: give what edgelstm bench --output wrote.")
     try:
         return [Measurement.from_json(entry) for entry in document["measurements"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise LoadError(f"{path} is damaged: {type(error).__name__} {error}. Measure again.") from error
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise LoadError(f"{path} is damaged: {reason}. Measure again.") from error
 
 
 def write_document(path: Path, document: dict[str, Any]) -> None:
@@ -66,7 +67,7 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

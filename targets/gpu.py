@@ -26,7 +26,7 @@ from edgelstm.targets.workers import Place, WorkerTarget
 BATCHES = (1, 64)
 """What is measured unless the user says otherwise: one input at once, and enough of them to fill a GPU."""
 
-KERAS_FILES = (".keras", ".h5", ".hdf5")
+KERAS_FILES = (".keras", ".h5")
 SEES_GPU = {
     "keras-tensorflow": "import tensorflow as tf; seen = tf.config.list_physical_devices('GPU')",
     "keras-jax": "import jax; seen = [device for device in jax.devices() if device.platform != 'cpu']",
@@ -36,7 +36,8 @@ SEES_GPU = {
 """What a Python runs to find out whether a runtime sees a GPU, by the name of the runtime."""
 
 _PROBE_TIMEOUT_S = 120
-_DRIVERS = ("/dev/nvidia0", "/dev/kfd")
+_DEVICES = Path("/dev")
+_DRIVERS = ("nvidia[0-9]*", "kfd", "dxg")
 _SMI_FIELDS = ("name", "driver_version", "memory.total", "temperature.gpu", "clocks.sm", "power.draw")
 
 
@@ -78,7 +79,7 @@ class GpuTarget(WorkerTarget):
 
     def variants(self, subject: Subject) -> list[Subject]:
         """Returns small and large batches, compiled and eager, in both precisions; see `Target.variants`."""
-        settings, is_keras = subject.settings, subject.path.suffix in KERAS_FILES
+        settings, is_keras = subject.settings, subject.path.suffix.lower() in KERAS_FILES
         return [
             replace(subject, settings=replace(settings, batch=batch, mode=mode, dtype=dtype))
             for dtype in _open(settings.dtype, DTYPES if is_keras else (None,))
@@ -93,7 +94,7 @@ class GpuTarget(WorkerTarget):
             ModelRunError: If the file is none that runs on a GPU.
         """
         asked = subject.settings.runtime
-        runtime = self._runtimes.get(subject.path.suffix) if asked == "auto" else asked
+        runtime = self._runtimes.get(subject.path.suffix.lower()) if asked == "auto" else asked
         if runtime is None:
             known = " or ".join(sorted(self._runtimes)) if self._runtimes else ".keras"
             raise ModelRunError(
@@ -110,7 +111,7 @@ class GpuTarget(WorkerTarget):
 
 def has_driver() -> bool:
     """Says whether a driver shows a GPU, without loading a framework."""
-    return any(Path(path).exists() for path in _DRIVERS)
+    return any(any(_DEVICES.glob(pattern)) for pattern in _DRIVERS)
 
 
 def sees_gpu(runtime: str) -> bool:
@@ -152,7 +153,9 @@ def _open(given: Any, otherwise: tuple[Any, ...]) -> tuple[Any, ...]:
     return otherwise if given is None else (given,)
 
 
-_NO_GPU = "gpu: this machine has no GPU that a driver shows (no /dev/nvidia0, no /dev/kfd), so none was measured."
+_NO_GPU = (
+    "gpu: this machine has no GPU that a driver shows (no /dev/nvidia*, /dev/kfd or /dev/dxg), so none was measured."
+)
 
 
 def _available() -> list[Availability]:

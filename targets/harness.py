@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgelstm.artifact import Artifact
 from edgelstm.errors import EdgeLSTMError, LoadError, MissingExtraError, ModelRunError, SettingError, TargetError
-from edgelstm.targets.base import Report, Session, Target
+from edgelstm.targets.base import Report, Run, Session, Target
 from edgelstm.targets.comparison import Ratio, compare
 from edgelstm.targets.journal import Journal
 from edgelstm.targets.measurement import Measurement
@@ -88,7 +89,9 @@ class BenchResult:
         for index, measurement in enumerate(self.measurements):
             base = first.setdefault(measurement.target, index)
             if base != index:
-                found.append(Comparison(base, index, compare(self.measurements[base], measurement)))
+                sides = self.measurements[base], measurement
+                interleaved = not any(side.num_rounds_kept for side in sides)
+                found.append(Comparison(base, index, compare(*sides, interleaved=interleaved)))
         return tuple(found)
 
 
@@ -117,11 +120,7 @@ def measure_all(
     elsewhere = [target for target in targets if not target.is_here]
     outcomes = {id(target): _measure_on(target, subjects, plan, journal, report) for target in here}
     if elsewhere:
-        with ThreadPoolExecutor(len(elsewhere)) as pool:
-            jobs = {
-                id(target): pool.submit(_measure_on, target, subjects, plan, journal, report) for target in elsewhere
-            }
-            outcomes |= {key: job.result() for key, job in jobs.items()}
+        outcomes |= _measure_elsewhere(elsewhere, subjects, plan, journal, report)
     ordered = [outcome for target in targets for outcome in outcomes[id(target)]]
     return BenchResult(
         plan,
@@ -130,12 +129,34 @@ def measure_all(
     )
 
 
+def _measure_elsewhere(
+    targets: Sequence[Target], subjects: Sequence[Subject], plan: BenchPlan, journal: Journal, report: Report | None
+) -> dict[int, list[Measurement | Failure]]:
+    """Measures on several targets at the same time; an interruption ends all after the round that is being measured."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(len(targets)) as pool:
+        jobs = {id(each): pool.submit(_measure_on, each, subjects, plan, journal, report, stop) for each in targets}
+        try:
+            done, _ = wait(jobs.values(), return_when=FIRST_EXCEPTION)
+            for job in done:
+                job.result()
+            return {key: job.result() for key, job in jobs.items()}
+        except BaseException:
+            stop.set()
+            raise
+
+
 def _measure_on(
-    target: Target, subjects: Sequence[Subject], plan: BenchPlan, journal: Journal, report: Report | None
+    target: Target,
+    subjects: Sequence[Subject],
+    plan: BenchPlan,
+    journal: Journal,
+    report: Report | None,
+    stop: threading.Event | None = None,
 ) -> list[Measurement | Failure]:
     """Measures all subjects on one target; returns one outcome for each of their variants."""
     variants = [variant for subject in subjects for variant in target.variants(subject)]
-    rounds = _Rounds(target, variants, plan, journal)
+    rounds = _Rounds(target, variants, plan, journal, stop or threading.Event())
     try:
         if not rounds.are_complete:
             with target.open(report) as session:
@@ -148,10 +169,13 @@ def _measure_on(
 class _Rounds:
     """The rounds of all subjects on one target."""
 
-    def __init__(self, target: Target, subjects: Sequence[Subject], plan: BenchPlan, journal: Journal) -> None:
-        self._target, self._subjects, self._plan, self._journal = target, subjects, plan, journal
+    def __init__(
+        self, target: Target, subjects: Sequence[Subject], plan: BenchPlan, journal: Journal, stop: threading.Event
+    ) -> None:
+        self._target, self._subjects, self._plan, self._journal, self._stop = target, subjects, plan, journal, stop
         self._num_rounds = target.num_rounds(plan)
-        self._runs = [journal.runs(target.name, subject)[: self._num_rounds] for subject in subjects]
+        self._kept = [journal.kept(target.name, subject)[: self._num_rounds] for subject in subjects]
+        self._runs = [[kept.run for kept in each] for each in self._kept]
         self._errors: dict[int, EdgeLSTMError] = {}
 
     @property
@@ -159,23 +183,35 @@ class _Rounds:
         return all(len(runs) == self._num_rounds for runs in self._runs)
 
     def run(self, session: Session, report: Report | None) -> None:
-        """Runs what is missing: the first round of all subjects, then the second."""
-        for number in range(self._num_rounds):
-            for index, subject in enumerate(self._subjects):
-                if index in self._errors or len(self._runs[index]) > number:
-                    continue
-                if report:
-                    report(
-                        f"{self._target.name}: {subject.path.name} ({subject.settings.describe()}), "
-                        f"round {number + 1} of {self._num_rounds} …"
-                    )
-                try:
-                    run = session.run(subject, self._plan)
-                except ModelError as error:
-                    self._errors[index] = error
-                    continue
-                self._runs[index].append(run)
-                self._journal.add(self._target.name, subject, run)
+        """Runs what is missing: always those with the fewest rounds, in their order, so that they take turns."""
+        while (missing := self._missing()) and not self._stop.is_set():
+            fewest = min(len(self._runs[index]) for index in missing)
+            for index in missing:
+                if len(self._runs[index]) == fewest and not self._stop.is_set():
+                    self._run_one(index, session, report)
+
+    def _missing(self) -> list[int]:
+        return [
+            index for index, runs in enumerate(self._runs) if index not in self._errors and len(runs) < self._num_rounds
+        ]
+
+    def _run_one(self, index: int, session: Session, report: Report | None) -> None:
+        subject, runs = self._subjects[index], self._runs[index]
+        if report:
+            report(
+                f"{self._target.name}: {subject.path.name} ({subject.settings.describe()}), "
+                f"round {len(runs) + 1} of {self._num_rounds} …"
+            )
+        try:
+            run = session.run(subject, self._plan)
+        except ModelError as error:
+            self._errors[index] = error
+            return
+        if runs and not _same_runtime(runs[0], run):  # it was changed since the interruption
+            runs.clear()
+            self._kept[index].clear()
+        runs.append(run)
+        self._journal.add(self._target.name, subject, run)
 
     def give_up(self, error: EdgeLSTMError) -> None:
         """Takes the loss of the target as the reason for all that is not finished."""
@@ -189,7 +225,19 @@ class _Rounds:
         if index in self._errors:
             return Failure(self._target.name, subject.path, subject.settings.describe(), str(self._errors[index]))
         measurement = self._target.conclude(subject, self._plan, self._runs[index])
-        return replace(measurement, accuracy=_accuracy(subject.path))
+        kept, notes = self._kept[index], measurement.warnings
+        if kept:
+            notes = (
+                *notes,
+                f"{len(kept)} of {self._num_rounds} rounds are of an earlier run, the first {kept[0].time}.",
+            )
+        return replace(measurement, accuracy=_accuracy(subject.path), warnings=notes, num_rounds_kept=len(kept))
+
+
+def _same_runtime(first: Run, second: Run) -> bool:
+    """Says whether two rounds ran in the same versions; rounds without a worker did."""
+    known = ("runtime", "runtime_version", "python", "numpy")
+    return [first.get("ready", {}).get(name) for name in known] == [second.get("ready", {}).get(name) for name in known]
 
 
 def _accuracy(path: Path) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgelstm.targets.plans import BenchPlan
+from edgelstm.targets.records import read_record
 from edgelstm.targets.statistics import Statistics
 from edgelstm.targets.subjects import Settings
 
@@ -119,6 +120,8 @@ class Measurement:
         warnings: Sentences about what makes the numbers doubtful.
         processes: The raw samples.
         accuracy: The score of the model that its card knows, None if it knows none.
+        shapes: Of the inputs that were fed, by name.
+        num_rounds_kept: How many of the processes are of an earlier run that was interrupted.
     """
 
     kind: Kind
@@ -138,6 +141,8 @@ class Measurement:
     warnings: tuple[str, ...] = ()
     processes: tuple[ProcessSamples, ...] = ()
     accuracy: dict[str, Any] | None = None
+    shapes: dict[str, list[int]] = field(default_factory=dict)
+    num_rounds_kept: int = 0
 
     @property
     def p50_us(self) -> float:
@@ -164,26 +169,20 @@ class Measurement:
         }
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Measurement:
-        """Reads what `to_json` wrote.
+    def from_json(cls, document: Any) -> Measurement:
+        """Reads what `to_json` wrote; values that are not known are left out.
 
         Raises:
-            KeyError, TypeError, ValueError: If it is not that.
+            ValueError: If it is not that.
         """
-        parts: dict[str, Any] = {
-            "settings": Settings,
-            "plan": BenchPlan,
-            "statistics": Statistics,
-            "estimate": Estimate,
-            "count": InstructionCount,
-        }
-        read = {name: None if document[name] is None else kind(**document[name]) for name, kind in parts.items()}
-        return cls(
-            **{
-                **document,
-                **read,
-                "artifact": Path(document["artifact"]),
-                "warnings": tuple(document["warnings"]),
-                "processes": tuple(ProcessSamples(**process) for process in document["processes"]),
-            }
-        )
+        read = read_record(cls, document)
+        told = {"measured": read.statistics, "emulated": read.count, "estimated": read.estimate}[read.kind]
+        if told is None:
+            raise ValueError(f"a model that is {read.kind} has no numbers")
+        numbers: list[float] = [sample for process in read.processes for sample in process.samples_ns]
+        numbers += [read.statistics.p50_us, read.statistics.p50_low_us] if read.statistics else []
+        numbers += [read.count.instructions] if read.count else []
+        numbers += [read.estimate.latency_us] if read.estimate else []
+        if min(numbers) <= 0:
+            raise ValueError("a duration or a count is not positive")
+        return read

@@ -71,7 +71,7 @@ def summarize(groups_ns: Sequence[Sequence[int]], *, seed: int = 0) -> Statistic
     pooled = np.concatenate(groups)
     low, high = bootstrap_median(groups, seed=seed)
     problems = find_problems(groups, low, high)
-    p50, p90, p99 = percentiles(pooled, (50, 90, 99))
+    p50, p90, p99 = percentiles(groups, (50, 90, 99))
     return Statistics(
         num_samples=len(pooled),
         min_us=float(pooled.min()),
@@ -87,9 +87,21 @@ def summarize(groups_ns: Sequence[Sequence[int]], *, seed: int = 0) -> Statistic
     )
 
 
-def percentiles(samples: Samples, percents: Sequence[float]) -> list[float]:
-    """Returns percentiles, interpolated linearly between the two samples next to them."""
-    return [float(value) for value in np.percentile(samples, percents)]
+def percentiles(groups: Sequence[Samples], percents: Sequence[float]) -> list[float]:
+    """Returns percentiles, interpolated linearly between the two samples next to them.
+
+    Every process counts the same: one that was slow made fewer calls in its time, and would count less the slower it
+    was.
+
+    Args:
+        groups: Samples by process, each of shape (num_samples,).
+        percents: Which percentiles.
+    """
+    sizes = {len(group) for group in groups}
+    if len(sizes) > 1:
+        shares = (np.arange(max(sizes)) + 0.5) / max(sizes)
+        groups = [np.quantile(group, shares) for group in groups]
+    return [float(value) for value in np.percentile(np.concatenate(groups), percents)]
 
 
 def bootstrap_median(
@@ -115,14 +127,14 @@ def bootstrap_median(
 
 
 class MedianSampler:
-    """Draws medians of samples that are drawn with replacement."""
+    """Draws medians of samples that are drawn with replacement, every process counting the same."""
 
     def __init__(self, groups: Sequence[Samples]) -> None:
         pooled = np.concatenate(groups)
         order = np.argsort(pooled, kind="stable")
+        self._sizes = np.array([len(group) for group in groups])
         self._values = pooled[order]
-        self._labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])[order]
-        self._num_groups = len(groups)
+        self._labels = np.repeat(np.arange(len(groups)), self._sizes)[order]
 
     def draw(self, rng: np.random.Generator, drawn: npt.NDArray[np.int64]) -> float:
         """Returns the median of one draw out of the groups of these indices, which may repeat.
@@ -130,11 +142,11 @@ class MedianSampler:
         The draws are never made: the middle one of that many uniform numbers follows a beta distribution, and says
         which share of the samples lies below the median drawn.
         """
-        weights = np.bincount(drawn, minlength=self._num_groups)[self._labels]
-        cumulated = np.cumsum(weights)
-        size = int(cumulated[-1])
+        counts = np.bincount(drawn, minlength=len(self._sizes))
+        shares = np.cumsum((counts / self._sizes / len(drawn))[self._labels])
+        size = int(counts @ self._sizes)
         middle = rng.beta((size + 1) / 2, (size + 1) / 2)
-        return float(self._values[np.searchsorted(cumulated, min(int(middle * size), size - 1), side="right")])
+        return float(self._values[min(int(np.searchsorted(shares, middle)), len(self._values) - 1)])
 
 
 def interval(draws: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -159,7 +171,7 @@ def find_problems(groups: Sequence[Samples], low: float, high: float) -> list[st
     if len(pooled) < MIN_SAMPLES:
         return [f"there are only {len(pooled)} samples, fewer than {MIN_SAMPLES}"]
     problems = []
-    p10, p50, p90 = percentiles(pooled, (10, 50, 90))
+    p10, p50, p90 = percentiles(groups, (10, 50, 90))
     half_width = (high - low) / 2 / p50
     if half_width > MAX_CI_HALF_WIDTH:
         problems.append(f"the median is known only to ±{half_width:.0%}")
@@ -185,5 +197,5 @@ def _stability(problems: list[str]) -> str:
     return (
         f"The samples are not stable: {', and '.join(problems)}. "
         "Close other programs, keep the processor cool and its clock fixed, use no more threads than free cores, or "
-        "measure longer with plan='full'."
+        "measure longer."
     )

@@ -34,7 +34,7 @@ def warnings_of(statistics: Statistics, results: list[dict[str, Any]], settings:
     if not all(result.get("outputs_finite", True) for result in results):
         warnings.append("The model answered NaN or an infinity to random input: check it before believing its speed.")
     if any(result.get("warmup_stable") is False for result in results):
-        warnings.append("The calls had not become stable when the warm-up ended. Measure longer with plan='full'.")
+        warnings.append("The calls had not become stable when the warm-up ended. Measure longer.")
     machine = results[0]["machine"]
     conditions = [result.get("conditions") or [] for result in results]
     return warnings + _machine_warnings(machine, settings.threads) + _condition_warnings(conditions)

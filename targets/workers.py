@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgelstm.errors import ModelRunError
 from edgelstm.targets.base import Report, Run, Session, Target
 from edgelstm.targets.measurement import Measurement, ProcessSamples
 from edgelstm.targets.plans import BenchPlan
@@ -41,11 +42,9 @@ class WorkerTarget(Target):
     """A target that starts workers.
 
     Attributes:
-        timeout_s: Seconds after which a worker is stopped.
         device: "cpu" or "gpu": what of the machine computes.
     """
 
-    timeout_s: float = 600.0
     device: str = "cpu"
 
     @abstractmethod
@@ -64,7 +63,7 @@ class WorkerTarget(Target):
         optional = {
             "batch": settings.batch,
             "length": settings.length,
-            "delegate": settings.delegate and {"library": place.send(Path(settings.delegate)), "options": {}},
+            "delegate": settings.delegate and {"library": _send_delegate(settings.delegate, place), "options": {}},
             "mode": settings.mode,
             "dtype": settings.dtype,
             "profile": plan.operators or None,
@@ -100,6 +99,7 @@ class WorkerTarget(Target):
             statistics=statistics,
             warnings=tuple(warnings_of(statistics, results, subject.settings)),
             processes=processes,
+            shapes=results[0].get("shapes") or {},
         )
 
 
@@ -115,3 +115,15 @@ class WorkerSession(Session):
         worker_plan = self._target.worker_plan(subject, plan, self._place)
         ready, *_, result = self._place.run_worker(worker_plan, timeout_s=self._target.timeout_s)
         return {"ready": ready, "result": result}
+
+
+def _send_delegate(library: str, place: Place) -> str:
+    """Makes a delegate available; its path is absolute, for the loader looks for a bare name elsewhere.
+
+    Raises:
+        ModelRunError: If there is no such file.
+    """
+    path = Path(library).absolute()
+    if not path.is_file():
+        raise ModelRunError(f"Delegate {library}: there is no such file. Give the path of a shared library.")
+    return place.send(path)

@@ -52,11 +52,16 @@ class PeerModel:
         return self.layers[0]["kind"] == "embedding"
 
     def inputs(self, count: int, seed: int = 0) -> Any:
-        """Returns inputs, shape (count, *shape): word ids, or normal values."""
+        """Returns inputs, shape (count, *shape), that differ as a whole, so that answers differ, too.
+
+        Texts of eight words each, or normal values around a level of their own.
+        """
         rng = np.random.default_rng(seed)
         if self.is_text:
-            return rng.integers(1, self.layers[0]["words"], (count, *self.shape)).astype(np.int32)
-        return rng.standard_normal((count, *self.shape)).astype(np.float32)
+            own = rng.integers(1, self.layers[0]["words"], (count, 8))
+            return np.take_along_axis(own, rng.integers(0, 8, (count, *self.shape)), axis=1).astype(np.int32)
+        levels = 2 * rng.standard_normal((count, *[1] * len(self.shape)))
+        return (levels + rng.standard_normal((count, *self.shape))).astype(np.float32)
 
 
 MODELS = (

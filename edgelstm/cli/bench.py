@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,17 @@ PARTIAL = ".partial"
     show_default=True,
     help="How long to measure: quick for a first look.",
 )
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds after which a process is stopped.",
+)
 @click.option("--operators", is_flag=True, help="Time by operator, where the runtime tells.")
-@click.option("-o", "--output", type=FILE, metavar="F.json", help="Write all samples; given again, go on from there.")
+@click.option("-o", "--output", type=FILE, metavar="F.json", help="Write all samples; an interrupted run goes on.")
 @click.option("--html", type=FILE, metavar="F.html", help="Write one page with plots.")
 @click.option(
     "--compare",
@@ -53,7 +64,7 @@ PARTIAL = ".partial"
     default=5.0,
     show_default=True,
     metavar="P",
-    help="Percent that --compare allows.",
+    help="Percent of a latency that --compare allows.",
 )
 @json_option
 def bench(
@@ -72,8 +83,8 @@ def bench(
     how a model scales.
 
     Runtimes of .tflite files are ai-edge-litert, tflite-runtime, tensorflow-lite, litert-compiled and tflite-micro, of
-    .onnx files onnxruntime, of .keras files keras-tensorflow, keras-jax and keras-torch; auto is the first that is
-    there.
+    .onnx files onnxruntime and openvino, of .keras files keras-tensorflow, keras-jax and keras-torch, of .pt files
+    pytorch; auto is the first that is there.
 
     \b
     Examples:
@@ -83,8 +94,10 @@ def bench(
       edgelstm bench --compare old.json new.json
     """
     if comparing:
-        if files:
-            raise click.UsageError("--compare takes two outputs of earlier runs and no model files.")
+        if files or output or html:
+            raise click.UsageError("--compare takes two outputs of earlier runs, no model files, -o or --html.")
+        if not math.isfinite(tolerance):
+            raise click.UsageError("--tolerance is a number of percent.")
         return _compare(comparing, tolerance / 100, as_json)
     if not files:
         raise click.UsageError("Give at least one model file.")
@@ -114,6 +127,7 @@ def _measure(
     targets: tuple[str, ...],
     plan: str,
     operators: bool,
+    timeout_s: float,
     **matrix: Any,
 ) -> int:
     with working() as report:
@@ -126,7 +140,8 @@ def _measure(
 
         if html:
             check_page(html)
-        ways: dict[str, Any] = {name: _open(values) for name, values in matrix.items()}
+        ways: dict[str, Any] = {name: values or (None,) for name, values in matrix.items()}
+        ways["delegates"] = tuple(None if path == "none" else path for path in ways["delegates"])
         journal = output and output.with_name(output.name + PARTIAL)
         try:
             result = bench_all(
@@ -135,6 +150,7 @@ def _measure(
                 matrix=Matrix(**ways),
                 plan=PLANS[plan].with_operators(operators),
                 journal_path=journal,
+                timeout_s=timeout_s,
                 report=report,
             )
         except SettingError as error:
@@ -149,7 +165,7 @@ def _measure(
         if journal and not result.failures:
             journal.unlink(missing_ok=True)
         if html and result.measurements:
-            write_page(html, result, command=" ".join(command))
+            write_page(html, result, command=shlex.join(command))
     if as_json:
         print_json(document)
     elif result.measurements:
@@ -159,8 +175,3 @@ def _measure(
     for failure in result.failures:
         print_error(f"{failure.target}: {failure.message.removeprefix(f'{failure.target}: ')}")
     return int(bool(result.failures))
-
-
-def _open(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Returns the values of an option, None where it is not given or says none."""
-    return tuple(None if value == "none" else value for value in values) or (None,)

@@ -39,7 +39,21 @@ def test_defaults(run, bench):
 def test_every_combination_reaches_the_library(run, bench):
     done = run(
         *("bench", "a.tflite", "b.tflite", "--target", "cpu", "--target", "profile:x", "--runtime", "tflite-runtime"),
-        *("--threads", "1", "--threads", "2", "--batch", "8", "--length", "50", "--plan", "quick", "--operators"),
+        *(
+            "--threads",
+            "1",
+            "--threads",
+            "2",
+            "--batch",
+            "8",
+            "--length",
+            "50",
+            "--plan",
+            "quick",
+            "--operators",
+            "--timeout",
+            "30",
+        ),
         *("--delegate", "none", "--delegate", "d.so", "--mode", "jit", "--dtype", "float16", "--json"),
     )
     assert (done.code, done.err) == (0, "")
@@ -47,6 +61,7 @@ def test_every_combination_reaches_the_library(run, bench):
     assert bench.args == ((Path("a.tflite"), Path("b.tflite")),)
     assert bench.kwargs["targets"] == ("cpu", "profile:x")
     assert bench.kwargs["plan"] == PLANS["quick"].with_operators(True)
+    assert bench.kwargs["timeout_s"] == 30
     ways = bench.kwargs["matrix"].settings()
     assert [(each.threads, each.delegate) for each in ways] == [(1, None), (1, "d.so"), (2, None), (2, "d.so")]
     assert {(each.runtime, each.batch, each.length, each.mode, each.dtype) for each in ways} == {
@@ -62,6 +77,9 @@ def test_every_combination_reaches_the_library(run, bench):
         (["m.tflite", "--plan", "long"], "'full'"),
         (["m.tflite", "--mode", "fast"], "'eager'"),
         ([], "Give at least one model file."),
+        (["m.tflite", "--timeout", "0"], "x>0"),
+        (["--compare", "a.json", "b.json", "--tolerance", "nan"], "--tolerance is a number of percent"),
+        (["--compare", "a.json", "b.json", "-o", "c.json"], "--compare takes two outputs of earlier runs"),
         (["m.tflite", "--compare", "a.json", "b.json"], "--compare takes two outputs of earlier runs"),
     ],
 )
@@ -76,6 +94,12 @@ def test_an_unknown_target_is_wrong_usage(run):
     assert (done.code, done.out) == (2, "")
     assert "Target 'cpuu' is not known, only cpu, gpu" in done.err
     assert "Did you mean cpu?" in done.err
+
+
+def test_an_unknown_runtime_is_wrong_usage(run):
+    done = run("bench", "m.tflite", "--runtime", "tflight")
+    assert (done.code, done.out) == (2, "")
+    assert "Runtime 'tflight' is not known, only ai-edge-litert, tflite-runtime, " in done.err
 
 
 def test_a_file_that_is_missing_is_one_line(run):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,20 @@ class FakeTarget(Target):
         log: What was done, in order; several targets may share one.
         errors: What a round of a file raises, by (name of the file, number of the round).
         opening: What opening raises.
+        during: Called in every round.
     """
 
     kind: Kind = "measured"
 
-    def __init__(self, name: str = "fake", *, log: list[str] | None = None, is_here: bool = True) -> None:
+    def __init__(
+        self, name: str = "fake", *, log: list[str] | None = None, is_here: bool = True, version: str = "1"
+    ) -> None:
         self.name = name
+        self.version = version
+        self.during: Callable[[], Any] = lambda: None
         self.log = [] if log is None else log
         self.is_here = is_here
-        self.errors: dict[tuple[str, int], Exception] = {}
+        self.errors: dict[tuple[str, int], BaseException] = {}
         self.opening: Exception | None = None
 
     @contextmanager
@@ -112,7 +117,8 @@ class _FakeSession(Session):
         number = self._rounds.get(subject.path.name, 0)
         self._rounds[subject.path.name] = number + 1
         self._target.log.append(f"{subject.path.name} {number}")
+        self._target.during()
         error = self._target.errors.get((subject.path.name, number))
         if error:
             raise error
-        return {"ns": 1000 * (number + 1)}
+        return {"ready": {"runtime_version": self._target.version}, "ns": 1000 * (number + 1)}

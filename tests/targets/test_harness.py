@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import threading
+import time
 
 import pytest
 
 from edgelstm.artifact import CARD_FORMAT
-from edgelstm.errors import ModelRunError, OutputError, TargetError
+from edgelstm.errors import ModelRunError, TargetError
 from edgelstm.targets.harness import measure_all
 from edgelstm.targets.journal import Journal
-from edgelstm.targets.subjects import Settings, Subject
+from edgelstm.targets.subjects import Subject
 from tests.targets.made import PLAN, FakeTarget
 
 
@@ -92,44 +95,42 @@ def test_an_interrupted_run_goes_on_where_it_ended(subjects, tmp_path):
     again = FakeTarget()
     result = measure_all([again], subjects, PLAN, journal=Journal(path, PLAN))
     assert again.log == ["open fake", "b.tflite 0", "a.tflite 0", "b.tflite 1", "close fake"]
-    assert len(result.measurements) == 2
+    assert [each.num_rounds_kept for each in result.measurements] == [2, 1]
+    assert result.measurements[0].warnings[0].startswith("2 of 3 rounds are of an earlier run, the first 20")
     complete = FakeTarget()
     measure_all([complete], subjects, PLAN, journal=Journal(path, PLAN))
     assert complete.log == []
 
 
-def test_a_journal_knows_files_by_content_and_settings_by_value(subjects, tmp_path):
+def test_an_interruption_ends_those_elsewhere_after_their_round(subjects):
+    far, near = FakeTarget("far", is_here=False), FakeTarget("near", is_here=False)
+    begun = threading.Event()
+    near.errors["a.tflite", 0] = KeyboardInterrupt()
+    near.during = begun.wait
+    far.during = lambda: (begun.set(), time.sleep(0.2))
+    with pytest.raises(KeyboardInterrupt):
+        measure_all([far, near], subjects, PLAN)
+    assert far.log[-1] == "close far"
+    assert len(far.log) < 2 + 6
+
+
+def test_what_was_changed_since_an_interruption_is_measured_anew(subjects, tmp_path):
     path = tmp_path / "out.json.partial"
-    measure_all([FakeTarget()], subjects, PLAN, journal=Journal(path, PLAN))
-    subjects[0].path.write_bytes(b"another")
-    changed = [Subject.read(subjects[0].path), Subject.read(subjects[1].path, Settings(threads=2))]
-    target = FakeTarget()
-    measure_all([target], changed, PLAN, journal=Journal(path, PLAN))
-    assert len(target.log) == 2 + 6
+    lost = FakeTarget()
+    lost.errors["b.tflite", 2] = TargetError("fake: lost.")
+    measure_all([lost], subjects, PLAN, journal=Journal(path, PLAN))
+    again = FakeTarget(version="2")
+    result = measure_all([again], subjects[1:], PLAN, journal=Journal(path, PLAN))
+    assert again.log == ["open fake", "b.tflite 0", "b.tflite 1", "b.tflite 2", "close fake"]
+    assert result.measurements[0].num_rounds_kept == 0
 
 
-def test_a_journal_of_another_plan_starts_anew(subjects, tmp_path):
-    path = tmp_path / "out.json.partial"
-    measure_all([FakeTarget()], subjects, PLAN, journal=Journal(path, PLAN))
-    journal = Journal(path, PLAN.with_operators(True))
-    assert journal.runs("fake", subjects[0]) == []
-    assert len(path.read_text(encoding="utf-8").splitlines()) == 1
-
-
-def test_a_line_that_was_cut_off_is_dropped(subjects, tmp_path):
-    path = tmp_path / "out.json.partial"
-    measure_all([FakeTarget()], subjects, PLAN, journal=Journal(path, PLAN))
-    whole = path.read_text(encoding="utf-8")
-    path.write_text(whole[:-20], encoding="utf-8")
-    target = FakeTarget()
-    measure_all([target], subjects, PLAN, journal=Journal(path, PLAN))
-    assert target.log == ["open fake", "b.tflite 0", "close fake"]
-    assert len([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]) == 1 + 6
-
-
-def test_a_journal_that_cannot_be_written_is_one_sentence(tmp_path):
-    with pytest.raises(OutputError, match=r"Cannot write .*out\.partial: no such file or directory\.$"):
-        Journal(tmp_path / "none" / "out.partial", PLAN)
+def test_the_score_in_the_card_comes_along(subjects):
+    content = {"format": CARD_FORMAT, "accuracy": {"metric": "accuracy", "value": 0.9}}
+    card = {**content, "sha256": hashlib.sha256(b"a.tflite").hexdigest()}
+    subjects[0].path.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")
+    result = measure_all([FakeTarget()], subjects, PLAN)
+    assert [each.accuracy for each in result.measurements] == [{"metric": "accuracy", "value": 0.9}, None]
 
 
 def test_measurements_are_compared_with_the_first_of_their_target(subjects):
@@ -142,16 +143,3 @@ def test_what_is_being_done_is_reported(subjects):
     measure_all([FakeTarget()], subjects, PLAN, report=said.append)
     assert said[0] == "fake: a.tflite (1 thread), round 1 of 3 …"
     assert len(said) == 6
-
-
-def test_the_score_in_the_card_comes_along(subjects):
-    from hashlib import sha256
-
-    card = {
-        "format": CARD_FORMAT,
-        "sha256": sha256(b"a.tflite").hexdigest(),
-        "accuracy": {"metric": "accuracy", "value": 0.9},
-    }
-    subjects[0].path.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")
-    result = measure_all([FakeTarget()], subjects, PLAN)
-    assert [each.accuracy for each in result.measurements] == [{"metric": "accuracy", "value": 0.9}, None]

@@ -22,11 +22,21 @@ def test_the_median_of_an_even_number_is_the_mean_of_the_middle_two():
 
 
 def test_groups_are_pooled():
-    assert summarize([[1000, 2000], [], [3000]]).p50_us == 2.0
+    assert summarize([[1000, 2000], [], [3000, 9000]]).p50_us == 2.5
+
+
+def test_every_process_counts_the_same_however_many_calls_it_made():
+    """Slow processes make fewer calls in their time: two fast ones must not outvote three slow ones."""
+    groups = [[100_000] * 15_000, [100_000] * 15_000, *([200_000] * 7_500 for _ in range(3))]
+    found = summarize(groups)
+    assert found.p50_us == 200.0
+    assert found.num_samples == 52_500
+    assert (found.min_us, found.max_us) == (100.0, 200.0)
+    assert found.p50_low_us == 100.0  # of five processes drawn, often three are fast
 
 
 def test_percentiles_are_interpolated():
-    assert percentiles(np.array([0.0, 10.0]), (25, 90)) == [2.5, 9.0]
+    assert percentiles([np.array([0.0, 10.0])], (25, 90)) == [2.5, 9.0]
 
 
 @pytest.mark.parametrize("groups", [[], [[]], [[], []]])

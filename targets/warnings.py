@@ -12,6 +12,9 @@ HOT_C = 80.0
 """A Raspberry Pi lowers its clock from 80 °C on (Raspberry Pi documentation, "Frequency management and thermal
 control")."""
 
+OWN_LOAD = 0.5
+"""What earlier rounds of the same run add to the load average, at most, beyond one for each thread."""
+
 # Bits of `vcgencmd get_throttled`; source: Raspberry Pi documentation, "vcgencmd".
 UNDER_VOLTAGE, CAPPED, THROTTLED, SOFT_LIMIT = 0x1, 0x2, 0x4, 0x8
 _THROTTLING = {
@@ -47,6 +50,12 @@ def _machine_warnings(machine: dict[str, Any], threads: int) -> list[str]:
         warnings.append(
             f"The processor's governor is {governor!r}, so its clock varies. "
             "Try: sudo cpupower frequency-set -g performance."
+        )
+    load = machine.get("load_average")
+    if load is not None and load > threads + OWN_LOAD:
+        warnings.append(
+            f"Other programs were running: the load average was {load:.1f} when the measurement began. Close them, or "
+            "measure later."
         )
     if num_cores is not None and threads > num_cores:
         warnings.append(f"{threads} threads share {num_cores} cores. Measure with threads={num_cores} or fewer.")

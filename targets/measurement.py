@@ -27,7 +27,8 @@ class ProcessSamples:
         peak_rss_bytes: Its resident memory at most.
         arena_bytes: Memory for the tensors.
         warmup_stable: Whether the warm-up ended because the calls had become stable.
-        overhead_ns: What timing a call costs: the median duration of calls that do nothing.
+        overhead_ns: What timing a call costs: the median duration of calls that do nothing. It is in every sample.
+        prepare_ns: What the harness does between two calls, which is in none: feeding the inputs, readings.
         cold_start: Times until the first answer in µs, by part: "process_us", "import_us", "load_us",
             "first_invoke_us".
         conditions: Clock, temperature and throttling before, during and after the calls.
@@ -44,6 +45,7 @@ class ProcessSamples:
     arena_bytes: int | None = None
     warmup_stable: bool | None = None
     overhead_ns: float | None = None
+    prepare_ns: float | None = None
     cold_start: dict[str, float | None] | None = None
     conditions: list[dict[str, Any]] = field(default_factory=list)
     energy: dict[str, Any] | None = None
@@ -112,8 +114,8 @@ class Measurement:
         settings: How the model was run.
         plan: How long was measured.
         versions: Of Python and numpy in the worker.
-        machine: "device", "cpu", "num_cores", "governor", "system", "architecture", "load_average" (when the
-            measurement began), None where unknown.
+        machine: "device", "cpu", "num_cores", "cores" (which of them the process was kept on), "governor", "system",
+            "architecture", "load_average" (when the measurement began), None where unknown.
         statistics: Derived from the counted samples of all processes; None unless the kind is "measured".
         estimate: Only if the kind is "estimated".
         count: Only if the kind is "emulated".

@@ -115,8 +115,8 @@ def main():
         with torch.inference_mode():
             output = scripted(x)
         description = {
-            "inputs": [{"name": "x", "shape": [1, *job["shape"]], "dtype": job["dtype"]}],
-            "outputs": [{"name": "y", "shape": list(output.shape), "dtype": "float32"}],
+            "inputs": [{"name": "x", "shape": [-1, *job["shape"]], "dtype": job["dtype"]}],
+            "outputs": [{"name": "y", "shape": [-1, *output.shape[1:]], "dtype": "float32"}],
         }
         torch.jit.save(scripted, path, _extra_files={"edgelstm.json": json.dumps(description)})
 

@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -38,8 +39,8 @@ sys.exit(main(began_ns))
 """
 """What a Python runs of the worker's file: the time first."""
 
-_NOTICES = ("INFO:", "WARNING:", "I0", "W0", "  ")
-"""How lines on stderr begin that do not explain an end."""
+_NOTICE = re.compile(r"INFO:|WARNING:|[IW]\d{4} |  ")
+"""Begins lines on stderr that do not explain an end; glog writes its level, then month and day."""
 
 
 def run_worker(
@@ -224,7 +225,7 @@ def _runtime(plan: dict[str, Any], events: list[dict[str, Any]]) -> str:
 
 def _because(notes: str) -> str:
     """Returns ': ' and the last line on stderr that is no notice, or nothing."""
-    lines = [line for line in notes.splitlines() if line.strip() and not line.startswith(_NOTICES)]
+    lines = [line for line in notes.splitlines() if line.strip() and not _NOTICE.match(line)]
     return f": {_shorten(lines[-1].strip().rstrip('.'))}" if lines else ""
 
 

@@ -142,6 +142,9 @@ def _check_settings(subject: Subject, device: Device) -> None:
         )
     if settings.delegate is not None:
         raise SettingError(f"{PREFIX}{device.name} estimates stock kernels, not those of a delegate. Leave it out.")
+    for name in ("mode", "dtype"):
+        if (value := getattr(settings, name)) is not None:
+            raise SettingError(f"{PREFIX}{device.name} knows no {name} {value!r}: that is for Keras. Leave it out.")
     if settings.threads > device.cores:
         raise SettingError(
             f"{PREFIX}{device.name} has {device.cores} core{'s' if device.cores > 1 else ''}, "
@@ -158,9 +161,11 @@ def _check_micro(subject: Subject, device: Device) -> None:
     from edgelstm.runtime.inspection import inspect
     from edgelstm.runtime.support import read_facts
     from edgelstm.runtime.support.micro import TFLITE_MICRO
+    from edgelstm.targets.profile.work import has_sizes
 
     try:
-        verdict = TFLITE_MICRO.rule(read_facts(inspect(subject.path), subject.path))
+        inspection = inspect(subject.path)
+        verdict = TFLITE_MICRO.rule(read_facts(inspection, subject.path))
     except LoadError as error:
         raise ModelRunError(str(error)) from error
     if verdict.loads == "no" or verdict.right == "no":
@@ -168,10 +173,11 @@ def _check_micro(subject: Subject, device: Device) -> None:
             f"{subject.path}: {PREFIX}{device.name} runs TensorFlow Lite Micro, which does not run this file: "
             f"{verdict.why}. Convert the model with runtime='micro' in float32 or int8."
         )
-    if subject.settings.batch is not None or subject.settings.length is not None:
+    shapes = [tensor.shape for signature in inspection.signatures[:1] for tensor in signature.inputs]
+    if not has_sizes(shapes, subject.settings.batch, subject.settings.length):
         raise ModelRunError(
             f"{subject.path}: {PREFIX}{device.name} runs TensorFlow Lite Micro, which resizes nothing. "
-            "Leave batch and length out, or convert the model with them."
+            "Leave batch and length out, or give those of the file, or convert the model with them."
         )
 
 

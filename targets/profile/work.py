@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def read_work(path: Path, *, batch: int | None = None, length: int | None = None
     Args:
         path: The .tflite file.
         batch: First dimension of every input; None as in the file, 1 where that leaves it open.
-        length: Time steps, where the file leaves them open.
+        length: Time steps, where the file leaves them open; else those of the file, or None.
 
     Raises:
         ModelRunError: If the file is damaged or no .tflite file, or leaves open how much is to be computed.
@@ -80,7 +80,8 @@ class _Reader:
                 )
             self._factor = batch // fixed
         is_open = any(-1 in graph.tensors[i].shape[1:] for graph in model.graphs[:1] for i in graph.inputs)
-        if length is not None and not is_open:
+        shapes = [model.graphs[0].tensors[index].shape for index in model.graphs[0].inputs]
+        if length is not None and not is_open and not has_sizes(shapes, None, length):
             raise ModelRunError(f"{path}: the file fixes its length, so it has none of {length} steps. Leave it out.")
         if length is None and is_open:
             raise ModelRunError(f"{path}: the file leaves its length open. Give one, for instance length=100.")
@@ -180,6 +181,19 @@ class _Reader:
             most = max(most, sum(sizes[index] for index in live))
             live = {index for index in live if last.get(index, -1) > position}
         return kept + most
+
+
+def has_sizes(shapes: Sequence[Sequence[int]], batch: int | None, length: int | None) -> bool:
+    """Says whether sizes are those that inputs have anyway.
+
+    Args:
+        shapes: Shapes of the inputs.
+        batch: First dimension of all; None for any.
+        length: Second dimension of one of them; None for any.
+    """
+    batches = {shape[0] for shape in shapes if shape}
+    lengths = {shape[1] for shape in shapes if len(shape) > 1}
+    return (batch is None or batches == {batch}) and (length is None or length in lengths)
 
 
 def _fixed_batch(graph: GraphRecord) -> int | None:

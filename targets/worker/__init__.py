@@ -90,10 +90,12 @@ op "bench": times calls one by one. Inputs are set outside the timed part, and a
                     differ by less than 2 %. A window has at least 5 calls, and lasts at least a quarter of warmup_s or
                     has a quarter of max_runs calls. It ends, stable or not, after max_warmup_s seconds (default 5 times
                     warmup_s) or max_runs calls
-    inputs          path of an .npz whose calls are fed in turn, or null (default): random input, integers 0 or 1
+    inputs          path of an .npz whose calls are fed in turn, or null (default): random input, integers 0 or 1,
+                    only 1 where a Keras model masks (an Embedding with mask_zero, or Masking)
     seed            of the random input, default 0
     batch, length   sizes of the random input: the first dimension of every input, and the second one where it is free.
-                    Default null: as in the file, 1 where it is free. A fixed size that differs is an error
+                    Default null: as in the file; a batch that is free is then 1, a length that is free is an error. So
+                    is a fixed size that differs
     reset           as run, outside the timed part
     profile         true: time by operator, from further calls after the timed ones; only onnxruntime can. Default false
     started_ns      time.time_ns() when this process was started, for "process_us"; default null
@@ -119,25 +121,31 @@ Events:
                     interpreter and allocating tensors), "base_rss_bytes" and "peak_rss_bytes" (resident memory before
                     the model is loaded, and at most; null where the system does not tell), "outputs_finite" (false if a
                     float output held a NaN or an infinity after the last call), and these:
-        machine         {"device", "cpu", "num_cores", "governor", "system", "architecture", "load_average"}, values
-                        null if unknown
+        machine         {"device", "cpu", "num_cores", "cores", "governor", "system", "architecture", "load_average"},
+                        values null if unknown. num_cores is how many processors the process could use before it was
+                        kept on cores; cores are those, null if it is kept on none
+        shapes          {name of an input: shape} of a call
         warmup_stable   whether the warm-up ended because it was stable, see plan; null without a warm-up
-        overhead_ns     what timing costs: median duration of 1000 calls that do nothing, in the same loop
+        overhead_ns     what timing costs: median duration of 1000 calls that do nothing, in the same loop. It is part
+                        of every duration
+        prepare_ns      what is done around a call, and is part of no duration: median time from the end of one to the
+                        beginning of the next, of 200 that do nothing, with the inputs and resets of the timed ones
         cold_start      {"process_us", "import_us", "load_us", "first_invoke_us"}: from the start of the process to the
                         first line of the worker (without started_ns in ticks of the system's clock; null if unknown),
                         importing numpy and the runtime, loading the model, the first call
         conditions      [{"at", "elapsed_s", "governor", "clock_khz", "temperature_c", "throttled"}]: "before" the first
                         call, about once per second "during" the timed ones, between two of them, and "after". The clock
                         is that of the first of cores, else of processor 0; the temperature the highest that the
-                        processor's thermal zones tell; throttled what `vcgencmd get_throttled` says, asked at most
-                        every 2 seconds. Null where unknown
+                        processor's thermal zones tell; throttled what `vcgencmd get_throttled` says, asked before,
+                        after, and at most every 2 seconds during. Null where unknown
         energy          null, or {"source", "joules", "seconds", "calls", "idle_watts"} of the timed calls and what goes
                         on between them: "rapl:package-0", the counter of the processor, all of whose cores count, or
                         "ina:<name>", a sensor of the board, read between calls, at most every 50 ms, and integrated.
                         idle_watts is null: it is not measured here
         arena_bytes     as above; null where the runtime does not tell
-        operators       with profile, [{"name", "operator", "calls", "total_us"}] of each node of the graph, the longest
-                        first; null where the runtime offers no profile
+        operators       with profile, [{"name", "operator", "inferences", "calls", "total_us"}] of each node of the
+                        graph, the longest first: total_us / inferences is its part of one inference, in which a node in
+                        a loop has several of its calls. Null where the runtime offers no profile
     {"event": "error", "message"}                                                         the last one; exit status 1
 A worker that ends without "result" or "error" was killed by a signal, or its Python could not start it.
 """

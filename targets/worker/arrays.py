@@ -125,10 +125,10 @@ def sizes_of(session: Session, batch: int | None, length: int | None) -> dict[st
     Args:
         session: The model.
         batch: First dimension of every input; None leaves it.
-        length: Second dimension of every input where it is free; None leaves it.
+        length: Second dimension of every input where it is free; None where none is.
 
     Raises:
-        PlanError: If a dimension is fixed and differs.
+        PlanError: If a dimension is fixed and differs, or no length is given for one that is free.
     """
     shapes = {name: [int(size) for size in detail["shape"]] for name, detail in session.inputs.items()}
     free = {name: [int(size) < 0 for size in detail["shape_signature"]] for name, detail in session.inputs.items()}
@@ -138,6 +138,9 @@ def sizes_of(session: Session, batch: int | None, length: int | None) -> dict[st
                 raise PlanError(_fixed("batch", batch, name, shape[0]))
             shape[0] = batch
     if length is None:
+        for name in shapes:
+            if free[name][1:2] == [True]:
+                raise PlanError(f"input {name!r} leaves its length open: give --length N")
         return shapes
     long = {name: shape for name, shape in shapes.items() if len(shape) > 1}
     if not any(free[name][1] or shape[1] == length for name, shape in long.items()):
@@ -160,7 +163,8 @@ def _fixed(what: str, wanted: int, name: str, size: int) -> str:
 def random_feeds(session: Session, seed: int, batch: int | None = None, length: int | None = None) -> Arrays:
     """Returns one call of random input: normal floats, the full range of quantized types, 0 or 1 for integers.
 
-    0 and 1 are valid whatever an integer stands for: an index into a table, a length, a flag.
+    0 and 1 are valid whatever an integer stands for: an index into a table, a length, a flag. For a model that masks
+    they are all 1: zeros within a sequence are a mask that cuDNN does not take.
 
     Args:
         session: The model.
@@ -181,5 +185,5 @@ def random_feeds(session: Session, seed: int, batch: int | None = None, length: 
         elif detail["quantization"][0]:
             feeds[name] = rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
         else:
-            feeds[name] = rng.integers(0, 2, shape).astype(dtype)
+            feeds[name] = rng.integers(1 if session.masks() else 0, 2, shape).astype(dtype)
     return feeds

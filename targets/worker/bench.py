@@ -15,8 +15,8 @@ from .conditions import Conditions
 from .energy import find_meter
 from .machine import describe_machine, memory_bytes
 from .plan import check_keys, read_key
-from .session import Session
-from .timing import Between, Limits, Loop, overhead_ns
+from .session import Arrays, Session
+from .timing import Between, Limits, Loop, do_nothing, overhead_ns, prepare_ns
 
 LIMITS = {"warmup_s", "max_warmup_s", "min_runs", "max_s", "max_runs"}
 PROFILED_CALLS = 20
@@ -27,7 +27,8 @@ def bench(session: Session, plan: dict[str, Any]) -> dict[str, Any]:
     given = read_key(plan, "plan", dict)
     check_keys("plan of bench", given, LIMITS)
     limits, profile = Limits.of(given), read_key(plan, "profile", bool, False)
-    prepare = preparation(session, plan)
+    feeds = resize(session, plan)
+    prepare = preparation(session, plan, feeds)
     machine, state = describe_machine(), Conditions((plan.get("cores") or [0])[0])
     state.read("before")
     gc.disable()
@@ -43,7 +44,7 @@ def bench(session: Session, plan: dict[str, Any]) -> dict[str, Any]:
         "samples_ns": samples,
         "warmup_ns": warmup,
         "warmup_stable": stable,
-        "overhead_ns": overhead_ns(),
+        "shapes": {name: list(array.shape[1:]) for name, array in feeds.items()},
         "load_us": session.load_us,
         "first_invoke_us": first_invoke_us,
         "outputs_finite": finite(session),
@@ -53,13 +54,25 @@ def bench(session: Session, plan: dict[str, Any]) -> dict[str, Any]:
         "conditions": state.entries,
         "energy": consumed,
         "operators": session.profile(PROFILED_CALLS) if profile else None,
+        "overhead_ns": overhead_ns(),
+        # Last: inputs without a call may overwrite the outputs.
+        "prepare_ns": prepare_ns(prepare, seldom({do_nothing: conditions.INTERVAL_NS}, time.perf_counter_ns())),
     }
 
 
-def preparation(session: Session, plan: dict[str, Any]) -> Callable[[int], None]:
-    """Returns what sets the inputs of each call, by its number."""
+def resize(session: Session, plan: dict[str, Any]) -> Arrays:
+    """Returns the inputs of the plan, arrays of shape (calls, *tensor shape) by name, for which the session is ready.
+
+    Raises:
+        PlanError: As `feeds_of`.
+    """
     feeds = feeds_of(session, plan)
     session.resize(feeds)
+    return feeds
+
+
+def preparation(session: Session, plan: dict[str, Any], feeds: Arrays) -> Callable[[int], None]:
+    """Returns what sets the inputs of each call, by its number."""
     calls = len(next(iter(feeds.values()))) if feeds else 1
     arrays = [{name: array[call] for name, array in feeds.items()} for call in range(calls)]
     reset, feed = read_key(plan, "reset", bool, False), session.feed

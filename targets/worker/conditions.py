@@ -14,7 +14,7 @@ from .system import folders, read_number, read_word
 NS_PER_S = 1_000_000_000
 INTERVAL_NS = NS_PER_S
 THROTTLED_INTERVAL_NS = 2 * NS_PER_S
-"""Least times between two readings during the calls, and between two starts of vcgencmd."""
+"""Least times between two readings during the calls, and between two starts of vcgencmd during them."""
 
 PROCESSOR = re.compile(r"cpu|soc|pkg|core|big|little|cluster|tsens", re.IGNORECASE)
 """Fits the types of thermal zones that are the processor's: cpu-thermal, x86_pkg_temp, soc_thermal, …"""
@@ -57,13 +57,14 @@ class Conditions:
                 "governor": read_word(f"{self._cpufreq}/scaling_governor"),
                 "clock_khz": read_number(f"{self._cpufreq}/scaling_cur_freq"),
                 "temperature_c": None if highest is None else highest / 1000,
-                "throttled": self._read_throttled(now_ns),
+                "throttled": self._read_throttled(now_ns, is_due=at != "during"),
             }
         )
 
-    def _read_throttled(self, now_ns: int) -> str | None:
-        """Returns what vcgencmd says, or said when it was last asked."""
-        if self._vcgencmd is not None and now_ns - self._throttled_ns >= THROTTLED_INTERVAL_NS:
+    def _read_throttled(self, now_ns: int, is_due: bool) -> str | None:
+        """Returns what vcgencmd says; unless that is due, what it said when it was last asked, for two seconds."""
+        is_due = is_due or now_ns - self._throttled_ns >= THROTTLED_INTERVAL_NS
+        if self._vcgencmd is not None and is_due:
             self._throttled_ns = now_ns
             self._throttled = ask(self._vcgencmd, "get_throttled")
         return self._throttled

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import write_npz
-from .bench import preparation
+from .bench import preparation, resize
 from .plan import PlanError, read_key, read_size
 from .session import Session
 
@@ -33,7 +33,7 @@ def count(session: Session, plan: dict[str, Any], mark: Callable[[int], object] 
     """
     calls, mark = read_size(plan, "calls") or 1, mark or system_mark()
     path = plan.get("outputs")
-    prepare = preparation(session, plan)
+    prepare = preparation(session, plan, resize(session, plan))
     for run in range(WARMUP_CALLS):
         prepare(run)
         session.invoke()

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from .plan import PlanError, check_keys, first_line, read_key
@@ -90,6 +91,8 @@ def interpreter_options(plan: dict[str, Any], module: Any) -> dict[str, Any]:
         delegate = read_key(plan, "delegate", dict)
         check_keys("delegate", delegate, {"library", "options"})
         library = read_key(delegate, "library", str)
+        if not Path(library).is_file():
+            raise PlanError(f"the delegate {library} does not exist: give the path of a shared library")
         try:
             options["experimental_delegates"] = [module.load_delegate(library, delegate.get("options") or {})]
         except Exception as error:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,11 +35,12 @@ class KerasSession(Session):
         self._keras, self._mode = module, read_choice(plan, "mode")
         self._backend = self.backend(plan)
         self._backend.check_mode(self._mode)
-        started = time.perf_counter_ns()
-        try:
-            self._model = module.saving.load_model(plan["model"], compile=False, safe_mode=True)
-        except Exception as error:  # a file of another kind or version raises what it likes
-            raise PlanError(f"keras cannot load the file: {first_line(error)}") from error
+        with lower_ending(plan["model"]) as path:
+            started = time.perf_counter_ns()
+            try:
+                self._model = module.saving.load_model(path, compile=False, safe_mode=True)
+            except Exception as error:  # a file of another kind or version raises what it likes
+                raise PlanError(f"keras cannot load the file: {first_line(error)}") from error
         if read_choice(plan, "dtype") == "float16":
             self._model = in_float16(self._model, module)
         self.inputs, self._structure = inputs_of(self._model, module)
@@ -67,6 +72,12 @@ class KerasSession(Session):
             self._answers = self._invoke(self._tensors)
         except Exception as error:
             raise PlanError(self._refusal(error)) from error
+
+    def masks(self) -> bool:
+        """Says whether a layer makes a mask: an Embedding with mask_zero, or Masking."""
+        kind = self._keras.layers.Masking
+        layers = self._model._flatten_layers()
+        return any(isinstance(layer, kind) or getattr(layer, "mask_zero", False) for layer in layers)
 
     def _refusal(self, error: Exception) -> str:
         name, reason = f"keras-{self._backend.name}", first_line(error)
@@ -108,6 +119,19 @@ class TorchSession(KerasSession):
     """A Keras model on PyTorch."""
 
     backend = TorchBackend
+
+
+@contextmanager
+def lower_ending(model: str) -> Iterator[str]:
+    """Yields the path of a file, of a copy if its ending is not in lower case: Keras knows it only so."""
+    ending = Path(model).suffix
+    if ending == ending.lower():
+        yield model
+        return
+    with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
+        copy = Path(folder) / f"model{ending.lower()}"
+        shutil.copyfile(model, copy)
+        yield str(copy)
 
 
 def recurrent_layers(model: Any, keras: Any) -> list[Any]:

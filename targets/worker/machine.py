@@ -23,13 +23,17 @@ def memory_bytes(field: str) -> int | None:
     return None
 
 
-def describe_machine() -> dict[str, Any]:
-    """Returns "machine" of op "bench"."""
+def count_cores() -> int | None:
+    """Returns how many processors this process can use now, None if the system does not tell."""
     affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count()
+
+
+def describe_machine() -> dict[str, Any]:
+    """Returns "machine" of op "bench", but for what it was before this process was kept on its cores."""
     return {
         "device": next(filter(None, map(read_word, DEVICE_NAMES)), None),
         "cpu": cpu_name(),
-        "num_cores": len(affinity(0)) if affinity else os.cpu_count(),
         "governor": read_word("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "system": f"{platform.system()} {platform.release()}",
         "architecture": platform.machine(),

@@ -21,6 +21,7 @@ DTYPES = {
 """Names of numpy dtypes, by the names of ONNX Runtime."""
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
+GPU = "cuda"
 ERRORS_ONLY = 3
 
 
@@ -30,11 +31,13 @@ class OnnxSession(Session):
     def __init__(self, plan: dict[str, Any], module: Any) -> None:
         self._module, self._model = module, plan["model"]
         self._threads = read_key(plan, "threads", int, 1)
-        self._provider = find_provider(read_choice(plan, "device"), module.get_available_providers())
+        device = read_choice(plan, "device")
+        self._provider = find_provider(device, module.get_available_providers())
         started = time.perf_counter_ns()
         self._session = self._open()
         self.load_us = (time.perf_counter_ns() - started) / 1e3
         self.inputs, self.outputs = tensors_of(self._session.get_inputs()), tensors_of(self._session.get_outputs())
+        self._binding = self._session.io_binding() if device == "gpu" else None
         self._fed: Arrays = {}
         self._answers: list[Any] = []
 
@@ -57,20 +60,33 @@ class OnnxSession(Session):
         """Notes the sizes: they come with every call."""
         for name, array in feeds.items():
             self.inputs[name]["shape"] = list(array.shape[1:])
+        if self._binding is not None:
+            for name in self.outputs:
+                self._binding.bind_output(name, GPU)
 
     def feed(self, arrays: Arrays) -> None:
-        """Keeps the inputs for the call."""
+        """Keeps the inputs for the call, on the device."""
         self._fed.update(arrays)
+        if self._binding is not None:
+            for name, array in arrays.items():
+                self._binding.bind_ortvalue_input(name, self._module.OrtValue.ortvalue_from_numpy(array, GPU, 0))
+            self._binding.synchronize_inputs()
 
     def invoke(self) -> None:
-        """Runs the graph; outputs are on the CPU when it returns."""
-        self._answers = self._session.run(None, self._fed)
+        """Runs the graph; outputs are on the device when it returns."""
+        if self._binding is None:
+            self._answers = self._session.run(None, self._fed)
+        else:
+            self._session.run_with_iobinding(self._binding)
+            self._binding.synchronize_outputs()
 
     def reset(self) -> None:
         """Does nothing: there are no variables."""
 
     def read_outputs(self) -> Arrays:
         """Returns the answers of the last call, which are the caller's: the runtime makes new ones."""
+        if self._binding is not None:
+            self._answers = self._binding.copy_outputs_to_cpu()
         return by_name(self.outputs, self._answers)
 
     def describe(self) -> dict[str, Any]:
@@ -86,7 +102,7 @@ class OnnxSession(Session):
             for _ in range(calls):
                 session.run(None, self._fed)
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        return sum_by_node(events)
+        return sum_by_node(events, calls)
 
 
 def find_provider(device: str, available: list[str]) -> str:
@@ -119,22 +135,23 @@ def tensors_of(arguments: list[Any]) -> Arrays:
     }
 
 
-def sum_by_node(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def sum_by_node(events: list[dict[str, Any]], inferences: int) -> list[dict[str, Any]]:
     """Adds up a profile of ONNX Runtime.
 
     Args:
         events: Its events; those of category "Node" whose names end in "_kernel_time" hold durations in µs.
+        inferences: Calls of the model that it tells of.
 
     Returns:
-        {"name", "operator", "calls", "total_us"} of each node, the longest first.
+        {"name", "operator", "inferences", "calls", "total_us"} of each node, the longest first.
     """
     sums: dict[str, dict[str, Any]] = {}
     for event in events:
         name = event.get("name", "")
         if event.get("cat") == "Node" and name.endswith("_kernel_time"):
             node = name[: -len("_kernel_time")]
-            entry = {"name": node, "operator": event["args"]["op_name"], "calls": 0, "total_us": 0}
-            entry = sums.setdefault(node, entry)
+            new = {"name": node, "operator": event["args"]["op_name"], "inferences": inferences}
+            entry = sums.setdefault(node, {**new, "calls": 0, "total_us": 0})
             entry["calls"] += 1
             entry["total_us"] += event["dur"]
     return sorted(sums.values(), key=lambda entry: -entry["total_us"])

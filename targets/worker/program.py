@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .machine import count_cores, memory_bytes
 from .plan import OPERATIONS, PlanError, first_line, read_key, read_plan
 
 Emit = Callable[[dict[str, Any]], None]
@@ -30,8 +31,9 @@ def main(began_ns: int) -> int:
 
     try:
         plan = read_plan(sys.stdin.read())
-        stay_on(plan)
-        perform(plan, began_ns, emit)
+        num_cores = count_cores()
+        cores = stay_on(plan)
+        perform(plan, began_ns, emit, {"num_cores": num_cores, "cores": cores})
     except PlanError as error:
         emit({"event": "error", "message": str(error)})
         return 1
@@ -41,8 +43,11 @@ def main(began_ns: int) -> int:
     return 0
 
 
-def stay_on(plan: dict[str, Any]) -> None:
+def stay_on(plan: dict[str, Any]) -> list[int] | None:
     """Keeps this process on the cores of a plan, before numpy and the runtime count them; not every system can.
+
+    Returns:
+        The cores that it is kept on, in order, None if it is not.
 
     Raises:
         PlanError: If there are no such cores.
@@ -50,22 +55,30 @@ def stay_on(plan: dict[str, Any]) -> None:
     cores = read_key(plan, "cores", list, [])
     if not all(type(core) is int and core >= 0 for core in cores):
         raise PlanError(f"cores is {cores!r}, but must be numbers of processors")
-    if cores and hasattr(os, "sched_setaffinity"):
-        try:
-            os.sched_setaffinity(0, cores)
-        except (OSError, ValueError, OverflowError) as error:
-            free = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
-            raise PlanError(f"the process cannot stay on cores {cores}: the machine lets it use {free}") from error
+    if not cores or not hasattr(os, "sched_setaffinity"):
+        return None
+    try:
+        os.sched_setaffinity(0, cores)
+    except (OSError, ValueError, OverflowError) as error:
+        free = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+        raise PlanError(f"the process cannot stay on cores {cores}: the machine lets it use {free}") from error
+    return sorted(os.sched_getaffinity(0))
 
 
-def perform(plan: dict[str, Any], began_ns: int, emit: Emit) -> None:
-    """Performs a plan and emits its events."""
+def perform(plan: dict[str, Any], began_ns: int, emit: Emit, cores: dict[str, Any]) -> None:
+    """Performs a plan and emits its events.
+
+    Args:
+        plan: What to do.
+        began_ns: As for `main`.
+        emit: Takes the events.
+        cores: "num_cores" and "cores" of the machine.
+    """
     process_us = process_start_us(plan, began_ns)
     started = time.perf_counter_ns()
     import numpy as np
 
     numpy_us = (time.perf_counter_ns() - started) / 1e3
-    from .machine import memory_bytes
     from .runtimes import open_session
 
     base_rss_bytes = memory_bytes("VmRSS")
@@ -84,6 +97,7 @@ def perform(plan: dict[str, Any], began_ns: int, emit: Emit) -> None:
     result = getattr(module, plan["op"])(session, plan)
     if plan["op"] == "bench":
         result["base_rss_bytes"] = base_rss_bytes
+        result["machine"].update(cores)
         result["cold_start"] = {
             "process_us": process_us,
             "import_us": numpy_us + session.import_us,

@@ -63,6 +63,10 @@ class Session(ABC):
         """Returns the memory for all tensors and bookkeeping as the runtime measured it, None if it does not."""
         return None
 
+    def masks(self) -> bool:
+        """Says whether the model leaves out steps for the values of its inputs."""
+        return False
+
     def profile(self, calls: int) -> list[dict[str, Any]] | None:
         """Makes calls with the inputs of the last one and returns the time of each operator, as op "bench" does.
 

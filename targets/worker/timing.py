@@ -21,6 +21,7 @@ WINDOW_CALLS = 5
 WINDOW_SHARE = 0.25
 STABLE = 0.02
 OVERHEAD_CALLS = 1000
+PREPARED_CALLS = 201
 
 Clock = Callable[[], int]
 Between = Callable[[int], None]
@@ -123,6 +124,27 @@ class Loop:
         return samples
 
 
+def prepare_ns(prepare: Callable[[int], None], between: Between, clock_ns: Clock = time.perf_counter_ns) -> float:
+    """Returns what the loop does around a call: the median time from the end of one to the beginning of the next.
+
+    The calls do nothing; what comes before and after them is that of the timed ones.
+
+    Args:
+        prepare: As for `Loop`.
+        between: As for `Loop.time_until`.
+        clock_ns: The clock.
+    """
+    looks: list[int] = []
+
+    def look() -> int:
+        looks.append(clock_ns())
+        return looks[-1]
+
+    # The loop looks once, then at the beginning and at the end of each call. Nothing went before the first.
+    Loop(prepare, do_nothing, look).time_until([], 0, PREPARED_CALLS, PREPARED_CALLS, between)
+    return float(np.median(np.array(looks[3::2]) - np.array(looks[2:-1:2])))
+
+
 def is_stable(samples: list[int], limits: Limits) -> bool:
     """Says whether the medians of the last two windows differ by less than 2 %; see the module."""
     durations = np.array(samples, np.int64)
@@ -144,7 +166,7 @@ def window(durations: Any, limits: Limits) -> int:
 
 
 def overhead_ns(clock_ns: Clock = time.perf_counter_ns) -> float:
-    """Returns the median duration of calls that do nothing, in the same loop: what timing costs."""
+    """Returns the median duration of calls that do nothing: what looking at the clock adds to the timed part."""
     samples: list[int] = []
     Loop(do_nothing, do_nothing, clock_ns).time_until(samples, clock_ns(), OVERHEAD_CALLS, OVERHEAD_CALLS)
     return float(np.median(samples))

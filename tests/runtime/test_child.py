@@ -173,6 +173,18 @@ def test_the_last_words_on_stderr_are_reported_and_notices_are_not(fake_python):
     )
 
 
+@pytest.mark.parametrize("notice", ["I0101 00:00:00 a.cc:1] x", "W1122 06:33:01.12 9 a.cc:1] x", "WARNING: x", "  x"])
+def test_notices_of_every_month_are_not_the_last_words(fake_python, notice):
+    code = f"print('out of tensors', {notice!r}, sep='\\n', file=sys.stderr, flush=True); sys.exit(3)"
+    assert "status 3: out of tensors. Check" in message_of(PLAN, python=fake_python(code))
+
+
+@pytest.mark.parametrize("words", ["I0 is no register", "Wrong shape", "E1122 06:33:01 a.cc:1] lost", "W12345 is odd"])
+def test_what_only_resembles_a_notice_is_reported(fake_python, words):
+    code = f"print({words!r}, file=sys.stderr, flush=True); sys.exit(3)"
+    assert f"status 3: {words}. Check" in message_of(PLAN, python=fake_python(code))
+
+
 def test_a_crash_after_the_result_is_a_crash(fake_python):
     code = 'print(\'{"event": "result"}\', flush=True); os.kill(os.getpid(), signal.SIGBUS)'
     assert "crashed (SIGBUS)" in message_of(PLAN, python=fake_python(code))

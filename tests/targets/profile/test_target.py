@@ -133,9 +133,20 @@ def test_a_microcontroller_refuses_the_rest_in_a_sentence(converted, precision):
         ProfileTarget("cortex-m7").measure(path, "quick")
 
 
-def test_a_microcontroller_resizes_nothing(converted):
+@pytest.mark.parametrize("sizes", [{"batch": 2}, {"length": TIME + 1}, {"batch": 1, "length": FEATURES}])
+def test_a_microcontroller_resizes_nothing(converted, sizes):
     with pytest.raises(ModelRunError, match="which resizes nothing"):
-        ProfileTarget("cortex-m7").measure(converted("micro", "float32"), "quick", Settings(batch=2))
+        ProfileTarget("cortex-m7").measure(converted("micro", "float32"), "quick", Settings(**sizes))
+
+
+@pytest.mark.parametrize("name, runtime", [("raspberry-pi-4", "interpreter"), ("cortex-m7", "micro")])
+def test_the_sizes_of_the_file_may_be_given(converted, name, runtime):
+    path = converted(runtime, "float32")
+    plain, sized = (
+        ProfileTarget(name).measure(path, "quick", settings).estimate
+        for settings in (Settings(), Settings(batch=1, length=TIME))
+    )
+    assert sized == plain
 
 
 @pytest.mark.parametrize("name, settings, message", [
@@ -144,6 +155,8 @@ def test_a_microcontroller_resizes_nothing(converted):
     ("raspberry-pi-4", Settings(delegate="d.so"), "not those of a delegate"),
     ("raspberry-pi-4", Settings(threads=5), "has 4 cores, not 5"),
     ("cortex-m7", Settings(threads=2), "has 1 core, not 2"),
+    ("raspberry-pi-4", Settings(mode="jit"), "^profile:raspberry-pi-4 knows no mode 'jit': that is for Keras. Leave"),
+    ("cortex-m7", Settings(dtype="float16"), "^profile:cortex-m7 knows no dtype 'float16': that is for Keras. Leave"),
 ])  # fmt: skip
 def test_settings_that_the_method_does_not_know_are_refused(name, settings, message, models):
     with pytest.raises(SettingError, match=message):

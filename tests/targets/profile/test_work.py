@@ -139,6 +139,13 @@ def test_a_length_is_for_files_that_leave_it_open(tmp_path):
     fixed = tmp_path / "fixed.tflite"
     with pytest.raises(ModelRunError, match="the file fixes its length, so it has none of 7 steps"):
         pieces_of(fixed, content, length=7)
+    assert pieces_of(fixed, content, length=1) == pieces_of(fixed, content)
+    other = one_operator(
+        Op.TANH, [Tensor("x", "float32", (2, 7, 3))], [Tensor("y", "float32", (2, 7, 3))], signature=False
+    )
+    assert pieces_of(fixed, other, batch=2, length=7) == pieces_of(fixed, other)
+    with pytest.raises(ModelRunError, match="so it has none of 3 steps"):
+        pieces_of(fixed, other, length=3)
 
 
 @pytest.mark.parametrize("content, message", [

@@ -15,7 +15,7 @@ from edgelstm.targets.worker.arrays import random_feeds, sizes_of
 from edgelstm.targets.worker.plan import PlanError
 from edgelstm.targets.worker.session import Session, plain_tensor
 from tests.targets.worker.running import refuse, work
-from tests.tiny_models import TinyModels
+from tests.tiny_models import BATCH, FEATURES, TIME, TinyModels
 
 pytestmark = pytest.mark.cold
 
@@ -65,6 +65,9 @@ def test_a_result_has_all_that_the_protocol_promises(models):
     result = work(plan)[-1]
     assert result["warmup_stable"] in (True, False)
     assert 10 < result["overhead_ns"] < 1000  # 1 % of 0.1 ms
+    assert 10 < result["prepare_ns"] < 1_000_000
+    assert result["shapes"] == {"x": [BATCH, TIME, FEATURES]}
+    assert (result["machine"]["num_cores"] >= 1, result["machine"]["cores"]) == (True, None)
     assert [entry["at"] for entry in result["conditions"]] == ["before", "after"]
     assert result["conditions"][0]["elapsed_s"] < result["conditions"][1]["elapsed_s"] < 60
     assert (result["arena_bytes"], result["operators"]) == (None, None)
@@ -93,7 +96,8 @@ def test_the_parent_tells_when_it_started_the_process(models):
 def test_a_worker_stays_on_its_cores(models):
     core = max(os.sched_getaffinity(0))
     plan = {"op": "bench", "model": models["affine"], "plan": SHORT}
-    assert run_worker(plan, cores=[core])[-1]["machine"]["num_cores"] == 1
+    machine = run_worker(plan, cores=[core])[-1]["machine"]
+    assert (machine["num_cores"], machine["cores"]) == (len(os.sched_getaffinity(0)), [core])
     message = refuse({**plan, "cores": [9999]})
     assert message.startswith("the process cannot stay on cores [9999]: the machine lets it use ")
     assert "cores is [-1], but must be numbers of processors" in refuse({**plan, "cores": [-1]})
@@ -117,6 +121,7 @@ def test_a_batch_is_measured_where_the_file_leaves_it_free(models):
         ({"x": (2, -1, 3), "h": (2, 5)}, (2, 7), {"x": [2, 7, 3], "h": [2, 5]}),
         ({"x": (1, 7, 3), "h": (1, 5)}, (None, 7), {"x": [1, 7, 3], "h": [1, 5]}),
         ({"x": (-1, -1), "flag": (), "n": (-1,)}, (4, 7), {"x": [4, 7], "flag": [], "n": [4]}),
+        ({"x": (-1, 7, 3), "flag": (), "n": (-1,)}, (None, None), {"x": [1, 7, 3], "flag": [], "n": [1]}),
     ],
 )
 def test_sizes_go_where_they_belong(shapes, sizes, wanted):
@@ -132,6 +137,8 @@ def test_sizes_go_where_they_belong(shapes, sizes, wanted):
         ({"a": (-1, 3), "b": (1, 3)}, (4, None), "a batch of 4 does not fit input 'b': its batch is fixed at 1"),
         ({"x": (1, 10, 3)}, (None, 7), "length is fixed at 10: convert it again with --length 7"),
         ({"x": (-1,)}, (None, 7), "no input of the model has a length to choose"),
+        ({"x": (-1, -1, 3)}, (None, None), "^input 'x' leaves its length open: give --length N$"),
+        ({"h": (2, 5), "x": (2, -1)}, (2, None), "^input 'x' leaves its length open: give --length N$"),
     ],
 )
 def test_sizes_that_are_fixed_are_refused(shapes, sizes, message):
@@ -161,16 +168,50 @@ def test_inputs_are_fed_in_turn_and_reset_comes_first(tmp_path):
     result = bench.bench(session, plan)
     assert session.log[0] == {"x": (2, 1)}
     # The first call, then the timed ones from the beginning.
-    assert session.log[1::2] == ["reset"] * 5
-    assert session.log[2::2] == [1.0, 1.0, 5.0, 9.0, 1.0]
+    assert session.log[1:11:2] == ["reset"] * 5
+    assert session.log[2:11:2] == [1.0, 1.0, 5.0, 9.0, 1.0]
+    # Then what is done around calls that do nothing.
+    assert session.log[11:] == ["reset"] * 201
+    assert result["shapes"] == {"x": [2, 1]}
     assert (len(result["samples_ns"]), result["warmup_ns"], result["warmup_stable"]) == (4, [], None)
+
+
+def test_a_length_that_is_open_is_an_error_unless_the_inputs_are_given(tmp_path):
+    session, limits = FakeSession(x=(-1, -1, 1)), {"plan": {"max_runs": 1}}
+    with pytest.raises(PlanError, match="input 'x' leaves its length open: give --length N"):
+        bench.bench(session, limits)
+    np.savez(tmp_path / "in.npz", x=np.ones((1, 2, 6, 1), np.float32))
+    assert bench.bench(session, {**limits, "inputs": str(tmp_path / "in.npz")})["shapes"] == {"x": [2, 6, 1]}
+    assert bench.bench(session, {**limits, "length": 9})["shapes"] == {"x": [1, 9, 1]}
+
+
+def test_the_outputs_are_looked_at_before_inputs_are_set_without_a_call(monkeypatch):
+    session = FakeSession(x=(2,))
+    feed = session.feed
+
+    def overwrite(arrays: dict[str, Any]) -> None:
+        feed(arrays)
+        session.total = np.float32(np.nan)
+
+    monkeypatch.setattr(session, "feed", overwrite)
+    assert bench.bench(session, {"plan": {"max_runs": 3}})["outputs_finite"] is True
+
+
+def test_integers_are_all_one_for_a_model_that_masks(monkeypatch):
+    session = FakeSession(x=(3, 40), tokens=(3, 40))
+    session.inputs["tokens"]["dtype"] = "int32"
+    assert set(np.unique(random_feeds(session, 0)["tokens"])) == {0, 1}
+    monkeypatch.setattr(session, "masks", lambda: True)
+    feeds = random_feeds(session, 0)
+    assert set(np.unique(feeds["tokens"])) == {1}
+    assert len(np.unique(feeds["x"])) == 120
 
 
 def test_operators_are_timed_by_further_calls_after_the_timed_ones():
     session = FakeSession(x=(2,))
     result = bench.bench(session, {"plan": {"min_runs": 3, "max_runs": 3}, "profile": True})
     assert result["operators"] == [{"name": "sum"}]
-    assert session.log[-1] == ("profile", bench.PROFILED_CALLS)
+    assert session.log[-1] == ("profile", bench.PROFILED_CALLS)  # inputs alone come later, and are not logged
     assert len([entry for entry in session.log if isinstance(entry, float)]) == 1 + 3
     assert bench.bench(session, {"plan": {}})["operators"] is None
 

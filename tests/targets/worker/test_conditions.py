@@ -112,6 +112,17 @@ def test_throttling_is_asked_for_every_two_seconds_at_most(write):
     assert log.read_text().split() == ["get_throttled"] * 3
 
 
+def test_before_and_after_the_calls_it_is_asked_anew_however_soon(write):
+    vcgencmd(write({}))
+    clock = FakeClock()
+    state = Conditions(0, clock)
+    for at in ("before", "during", "after", "before", "during", "after"):
+        state.read(at)
+        clock.now += S // 10
+    told = [entry["throttled"] for entry in state.entries]
+    assert told == [f"throttled=0x5000{k}" for k in (1, 1, 2, 3, 3, 4)]
+
+
 def test_a_vcgencmd_that_fails_tells_nothing(write):
     log = vcgencmd(write({}))
     log.with_name("vcgencmd").write_text("#!/bin/sh\necho no; exit 1\n")

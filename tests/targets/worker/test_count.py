@@ -40,6 +40,14 @@ def test_the_outputs_are_those_of_the_last_call(tmp_path):
         np.testing.assert_array_equal(answers["total"], [70.0])
 
 
+def test_a_length_that_is_open_has_to_be_given():
+    marks: list[Any] = []
+    with pytest.raises(PlanError, match="input 'x' leaves its length open: give --length N"):
+        count.count(FakeSession(x=(-1, -1, 3)), {}, mark=marks.append)
+    assert marks == []
+    assert count.count(FakeSession(x=(-1, -1, 3)), {"length": 4}, mark=marks.append) == {"calls": 1}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="marks are for Linux")
 def test_a_mark_changes_nothing_on_this_machine(models, tmp_path):
     x = np.random.default_rng(0).standard_normal((1, 2, 3)).astype(np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgelstm.targets.worker import keras_backends, run, runtimes
+from edgelstm.targets.worker.arrays import random_feeds
 from edgelstm.targets.worker.keras_models import TensorflowSession
 from edgelstm.targets.worker.plan import PlanError
 from edgelstm.targets.worker.session import Session
@@ -122,6 +123,44 @@ def test_every_mode_answers_as_the_reference_does(open_model, calls, mode):
     y = calls(open_model(lstm_model(), mode=mode), {"x": x})["hidden"]
     for call in range(2):
         np.testing.assert_allclose(y[call], hidden_states(x[call], ZEROS, ZEROS)[0], atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_the_case_of_an_ending_does_not_matter(open_model, calls, tmp_path, name):
+    import keras
+
+    open_model(lstm_model(), name)
+    path = (tmp_path / name).rename(tmp_path / name.upper())
+    session = TensorflowSession({"op": "run", "model": str(path), "mode": "graph"}, keras)
+    x = floats(1, BATCH, TIME, FEATURES)
+    np.testing.assert_allclose(
+        calls(session, {"x": x})["hidden"][0], hidden_states(x[0], ZEROS, ZEROS)[0], atol=TOLERANCE, rtol=0
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_model_that_masks_says_so(open_model, dtype):
+    import keras
+    from keras import layers
+
+    def text_model(*, mask_zero: bool) -> Any:
+        embedded = keras.Sequential([layers.Embedding(5, 3, mask_zero=mask_zero)], name="words")
+        return keras.Sequential([layers.Input((TIME,), dtype="int32"), embedded, layers.LSTM(UNITS)])
+
+    masking = keras.Sequential([layers.Input((TIME, FEATURES)), layers.Masking(), layers.LSTM(UNITS)])
+    expected = [(text_model(mask_zero=True), True), (text_model(mask_zero=False), False), (masking, True)]
+    for model, masks in [*expected, (lstm_model(time=TIME), False)]:
+        assert open_model(model, dtype=dtype).masks() is masks
+
+
+def test_a_model_that_masks_is_fed_ones(open_model):
+    import keras
+    from keras import layers
+
+    model = [layers.Input((40,), dtype="int32"), layers.Embedding(5, 3, mask_zero=True), layers.LSTM(UNITS)]
+    session = open_model(keras.Sequential(model), mode="graph")
+    (tokens,) = random_feeds(session, 0, batch=3).values()
+    np.testing.assert_array_equal(tokens, np.ones((1, 3, 40), np.int32))
 
 
 @pytest.mark.parametrize("mode", ["jit", "graph", "eager"])

@@ -81,7 +81,7 @@ def test_bench_times_a_batch_and_its_operators(model):
     assert result["inputs"][0]["shape"] == [BATCH, TIME, FEATURES]
     assert result["outputs"][0]["shape"] == [BATCH, TIME, UNITS]
     lstm = next(entry for entry in result["operators"] if entry["operator"] == "LSTM")
-    assert lstm["calls"] == 20
+    assert (lstm["inferences"], lstm["calls"]) == (20, 20)
     assert lstm["total_us"] > 0
     totals = [entry["total_us"] for entry in result["operators"]]
     assert totals == sorted(totals, reverse=True)
@@ -130,6 +130,36 @@ def test_a_gpu_that_cannot_be_started_is_an_error_and_no_run_on_the_cpu():
         onnx.OnnxSession({"model": "m.onnx", "device": "gpu"}, FakeModule)
 
 
+def test_on_a_gpu_inputs_are_on_the_device_before_the_call(model, monkeypatch):
+    """With the CPU in its place: what is bound, when, and that the answers are those of each call."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setitem(onnx.PROVIDERS, "gpu", "CPUExecutionProvider")
+    monkeypatch.setattr(onnx, "GPU", "cpu")
+    moved: list[tuple[int, ...]] = []
+    original = onnxruntime.OrtValue.ortvalue_from_numpy
+
+    def move(array: np.ndarray, *device: Any) -> Any:
+        moved.append(array.shape)
+        return original(array, *device)
+
+    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_numpy", move)
+    session = onnx.OnnxSession({"model": str(model), "device": "gpu"}, onnxruntime)
+    assert session.describe()["inputs"][0]["name"] == "x"
+    x = floats(2, BATCH, TIME, FEATURES)
+    session.resize({"x": x})
+    for call in (0, 1, 0):
+        session.feed({"x": x[call]})
+        assert moved == [(BATCH, TIME, FEATURES)]
+        session.invoke()
+        assert len(moved) == 1
+        expected = hidden_states(x[call], lstm_weights())
+        np.testing.assert_allclose(session.read_outputs()["hidden"], expected, atol=TOLERANCE, rtol=0)
+        moved.clear()
+    assert session.describe()["outputs"][0]["shape"] == [BATCH, TIME, UNITS]
+    lstm = next(entry for entry in session.profile(3) if entry["operator"] == "LSTM")
+    assert (lstm["inferences"], lstm["calls"]) == (3, 3)
+
+
 def test_a_damaged_file_is_one_sentence(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(b"this is no graph")
@@ -145,9 +175,9 @@ def test_a_profile_is_added_up_by_node():
         ),
         {"cat": "Node", "name": "a_fence_before", "dur": 7, "args": {"op_name": "Add"}},
     ]
-    assert onnx.sum_by_node(events) == [
-        {"name": "b", "operator": "LSTM", "calls": 2, "total_us": 81},
-        {"name": "a", "operator": "Add", "calls": 2, "total_us": 5},
+    assert onnx.sum_by_node([*events, events[-2]], 2) == [
+        {"name": "b", "operator": "LSTM", "inferences": 2, "calls": 3, "total_us": 122},
+        {"name": "a", "operator": "Add", "inferences": 2, "calls": 2, "total_us": 5},
     ]
 
 

@@ -165,6 +165,7 @@ def test_bench_records_every_call(models, runtime):
         "device",
         "cpu",
         "num_cores",
+        "cores",
         "governor",
         "system",
         "architecture",
@@ -214,7 +215,11 @@ def test_a_wrong_plan_is_refused(text, message):
         ({"runtime": "onnx"}, f"runtime 'onnx' is not known, only {', '.join(RUNTIMES)} and auto"),
         ({"threads": 0}, "a runtime needs at least one thread, not 0"),
         ({"threads": True}, "the plan needs 'threads', a int, not True"),
-        ({"delegate": {"library": "/none.so"}}, "the delegate /none.so cannot be loaded: "),
+        (
+            {"delegate": {"library": "/none.so"}},
+            "the delegate /none.so does not exist: give the path of a shared library",
+        ),
+        ({"delegate": {"library": __file__}}, f"the delegate {__file__} cannot be loaded: "),
         ({"delegate": {"libary": "/none.so"}}, "delegate does not know 'libary', only library, options"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -140,6 +141,30 @@ def test_the_overhead_is_that_of_a_thousand_calls_that_do_nothing():
     assert timing.overhead_ns(clock) == 40
     assert clock.looks == 2 + 2 * 1000
     assert 10 < timing.overhead_ns() < 20_000
+
+
+def test_what_is_done_around_a_call_is_not_what_it_takes():
+    # Looks take 5, inputs 40 and every tenth time 4000, what is between calls 3 and once 7000.
+    clock = CountingClock([5])
+    runs: list[int] = []
+
+    def prepare(run: int) -> None:
+        runs.append(run)
+        clock.now += 4000 if run % 10 == 0 else 40
+
+    def between(now_ns: int) -> None:
+        assert now_ns == clock.now
+        clock.now += 7000 if len(runs) == 100 else 3
+
+    assert timing.prepare_ns(prepare, between, clock) == 5 + 40 + 3
+    assert runs == [*range(201)]
+    assert clock.looks == 1 + 2 * 201
+
+
+def test_slow_inputs_are_seen_around_calls_and_not_in_them():
+    around_ns = timing.prepare_ns(lambda run: time.sleep(0.0005), timing.do_nothing)
+    assert 500_000 < around_ns < 50_000_000
+    assert 0 < timing.prepare_ns(timing.do_nothing, timing.do_nothing) < 50_000
 
 
 @pytest.mark.parametrize("limits", [{"warmup_s": "1"}, {"max_runs": 2.5}, {"max_warmup_s": []}])

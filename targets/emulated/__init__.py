@@ -56,6 +56,12 @@ def _set_up(name: str, options: SetupOptions, report: Report | None) -> str:
 
     architecture, _ = _parse(name)
     wheels = ARCHITECTURES[architecture].wheels
+    if options.options:
+        flags = ", ".join(f"--{option}" for option in options.options)
+        raise SettingError(
+            f"{name} takes no {flags}: that is for devices which are reached from here; this target is on this machine "
+            "and always fetches what it needs. Leave it out, or name a folder of wheels with --wheels."
+        )
     if options.runtime not in ("auto", *ARCHITECTURES[architecture].runtimes):
         raise SettingError(
             f"There is no {options.runtime} for {name}, only {', '.join(ARCHITECTURES[architecture].runtimes)}; "

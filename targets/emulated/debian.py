@@ -1,7 +1,8 @@
 """Debian packages of any architecture, unpacked into a folder: without root, and apart from this machine's packages.
 
 apt-get keeps a state of its own in a cache folder: it believes that nothing is installed, so it fetches every package
-with all its dependencies, and dpkg-deb unpacks them. Their installation scripts do not run.
+with all its dependencies, and dpkg-deb unpacks them. Their installation scripts do not run. Nothing keeps two from
+working in one folder at once: whoever calls this does.
 """
 
 from __future__ import annotations
@@ -144,9 +145,9 @@ class PrivateApt:
         for name in ("lists/partial", "archives/partial", "none/partial", "parts", "sources"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
         (self._folder / "status").write_bytes(b"")
-        (self._folder / "sources" / "debian.sources").write_text(
+        _write_private(
+            self._folder / "sources" / "debian.sources",
             f"Types: deb\nURIs: {self.mirror}\nSuites: {SUITE}\nComponents: main\nSigned-By: {KEYRING}\n",
-            encoding="utf-8",
         )
         settings = {
             "APT::Architecture": self._architecture,
@@ -171,7 +172,14 @@ class PrivateApt:
         lines.append(f'APT::Architectures {{ "{self._architecture}"; }};')
         host = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False).stdout
         lines[:0] = _KEPT.findall(host)
-        (self._folder / "apt.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        _write_private(self._folder / "apt.conf", "\n".join(lines) + "\n")
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Writes a file that only its owner can read: addresses of proxies and mirrors may hold passwords."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def unpack(packages: Iterable[Package], folder: Path) -> None:

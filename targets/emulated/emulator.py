@@ -1,8 +1,8 @@
 """Runs Arm programs on this machine, in a userland that `userland.set_up` made.
 
-    emulator = Emulator.open("arm64", "pi4")
-    done = emulator.run(["python3.11", "-c", "print(1)"], timeout_s=60)
-    done = emulator.run([str(program), "--flag"], counted=True); done.marks
+    with Emulator.open("arm64", "pi4") as emulator:
+        done = emulator.run(["python3.11", "-c", "print(1)"], timeout_s=60)
+        done = emulator.run([str(program), "--flag"], counted=True); done.marks
 
 Programs are the userland's, by name, or files of this machine compiled for Arm. They see this machine's files, but for
 those that the userland has: libraries, /proc/cpuinfo and /sys/devices/system/cpu. They start no other Arm programs,
@@ -15,7 +15,8 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from edgelstm.errors import TargetError
 from edgelstm.targets.emulated.boards import BOARDS, DEFAULT_BOARDS, Board, core_of
 from edgelstm.targets.emulated.counts import Counters, read_marks
 from edgelstm.targets.emulated.pins import ARCHITECTURES, PYTHON
-from edgelstm.targets.emulated.userland import find_userland
+from edgelstm.targets.emulated.userland import in_use
 
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -79,8 +80,9 @@ class Emulator:
         self._program = ARCHITECTURES[architecture].emulator
 
     @classmethod
-    def open(cls, architecture: str, board: str | None = None) -> Emulator:
-        """Finds the userland of an architecture.
+    @contextmanager
+    def open(cls, architecture: str, board: str | None = None) -> Iterator[Emulator]:
+        """Finds the userland of an architecture, which is not replaced until the context is left.
 
         Args:
             architecture: "arm64" or "armhf".
@@ -89,7 +91,8 @@ class Emulator:
         Raises:
             TargetError: If it is not set up.
         """
-        return cls(find_userland(architecture), architecture, BOARDS[board or DEFAULT_BOARDS[architecture]])
+        with in_use(architecture) as folder:
+            yield cls(folder, architecture, BOARDS[board or DEFAULT_BOARDS[architecture]])
 
     def run(
         self,

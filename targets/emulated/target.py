@@ -53,7 +53,8 @@ class EmulatedTarget(Target):
     @contextmanager
     def open(self, report: Report | None = None) -> Iterator[Session]:
         """Finds the userland; see `Target.open`."""
-        yield EmulatedSession(self, Emulator.open(self.architecture.name, self.board.name))
+        with Emulator.open(self.architecture.name, self.board.name) as emulator:
+            yield EmulatedSession(self, emulator)
 
     def num_rounds(self, plan: BenchPlan) -> int:
         """Returns 1: counts repeat."""

@@ -31,11 +31,13 @@ from edgelstm.errors import TargetError
 from edgelstm.targets.base import Report, SetupOptions
 from edgelstm.targets.emulated.boards import BOARDS, describe_board
 from edgelstm.targets.emulated.debian import MIRROR_VARIABLE, Package, PrivateApt, require_programs, unpack
+from edgelstm.targets.emulated.locks import locked
 from edgelstm.targets.emulated.pins import ARCHITECTURES, PYTHON, QEMU, SUITE, Architecture
 from edgelstm.targets.emulated.wheels import fetch_wheel, unpack_wheel
 
 HOME_VARIABLE = "EDGELSTM_HOME"
-FORMAT = "edgelstm-userland-1"
+FORMAT_FAMILY = "edgelstm-userland-"
+FORMAT = f"{FORMAT_FAMILY}1"
 
 PLUGIN_SOURCE = Path(__file__).with_name("insn.c")
 
@@ -66,6 +68,26 @@ def find_userland(architecture: str) -> Path:
     return place_of(architecture)
 
 
+@contextlib.contextmanager
+def in_use(architecture: str) -> Iterator[Path]:
+    """Keeps the userland of an architecture from being replaced, and returns it.
+
+    Raises:
+        TargetError: If it is not set up, or was by another version of edgelstm.
+    """
+    place = place_of(architecture)
+    with contextlib.ExitStack() as stack:
+        if place.parent.is_dir():
+            try:
+                stack.enter_context(locked(_use_lock(place), shared=True))
+            except OSError as error:
+                raise TargetError(
+                    f"emulated:{architecture}: {_use_lock(place)} cannot be locked: "
+                    f"{(error.strerror or str(error)).lower()}. Name another folder in {HOME_VARIABLE}."
+                ) from error
+        yield find_userland(architecture)
+
+
 def why_not_usable(architecture: str) -> str | None:
     """Returns what has to be done before a userland can be used, in a sentence; None if nothing."""
     manifest = read_manifest(place_of(architecture))
@@ -77,12 +99,19 @@ def why_not_usable(architecture: str) -> str | None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Returns what is in a userland, None if the folder is none."""
+    """Returns what is in a userland, None if the folder is none of this format."""
+    manifest = _read_any_manifest(folder)
+    return manifest if manifest.get("format") == FORMAT else None
+
+
+def _read_any_manifest(folder: Path) -> dict[str, Any]:
+    """Returns what is in a userland of any version, {} if the folder is none."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else None
+        return {}
+    is_ours = isinstance(manifest, dict) and str(manifest.get("format")).startswith(FORMAT_FAMILY)
+    return manifest if is_ours else {}
 
 
 def recipe(architecture: str) -> str:
@@ -92,7 +121,7 @@ def recipe(architecture: str) -> str:
 
 
 def set_up(architecture: str, options: SetupOptions | None = None, report: Report | None = None) -> Path:
-    """Builds a userland, unless it is there already.
+    """Builds a userland, unless it is there already. One that is replaced is waited for while programs run in it.
 
     Args:
         architecture: A name of `ARCHITECTURES`.
@@ -103,7 +132,8 @@ def set_up(architecture: str, options: SetupOptions | None = None, report: Repor
         The folder.
 
     Raises:
-        TargetError: If this machine lacks a program for it, or something cannot be fetched or written.
+        TargetError: If this machine lacks a program for it, something cannot be fetched or written, or something else
+            lies in its place.
     """
     options, report = options or SetupOptions(), report or (lambda _: None)
     place = place_of(architecture)
@@ -115,6 +145,7 @@ def set_up(architecture: str, options: SetupOptions | None = None, report: Repor
         with locked(place.parent / f".{architecture}.lock"):
             # Another process may have built it while this one waited.
             if options.again or why_not_usable(architecture) is not None:
+                _check_place(place, architecture)
                 _build_in(place, ARCHITECTURES[architecture], options, report)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -125,15 +156,19 @@ def set_up(architecture: str, options: SetupOptions | None = None, report: Repor
     return place
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds a lock among processes, by a file that stays."""
-    import fcntl
+def _use_lock(place: Path) -> Path:
+    """Returns the file of the lock that is shared by all that use a userland."""
+    return place.parent / f".{place.name}.use.lock"
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+
+def _check_place(place: Path, architecture: str) -> None:
+    """Checks that what is to be replaced is a userland."""
+    if not os.path.lexists(place) or (place.is_dir() and (_read_any_manifest(place) or not any(place.iterdir()))):
+        return
+    raise TargetError(
+        f"{place} is no userland that edgelstm made, so it is not replaced by that of emulated:{architecture}. "
+        f"Move or delete it, or name another folder in {HOME_VARIABLE}."
+    )
 
 
 def _check_machine(architecture: str) -> None:
@@ -145,23 +180,27 @@ def _check_machine(architecture: str) -> None:
 
 def _build_in(place: Path, architecture: Architecture, options: SetupOptions, report: Report) -> None:
     """Builds a userland beside its place and moves it there."""
-    for left in place.parent.glob(
-        f".{place.name}-*"
-    ):  # of builds that were killed: there is no other while this one is
+    # Of builds that were killed: there is no other while this one is.
+    for left in place.parent.glob(f".{place.name}-*"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-", ignore_cleanup_errors=True) as folder:
         new, old = Path(folder) / "new", Path(folder) / "old"
         new.mkdir()
         manifest = _build(new, architecture, options, report)
         (new / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        if place.exists():
-            place.rename(old)
-        try:
-            new.rename(place)
-        except OSError:
-            if old.exists():
-                old.rename(place)
-            raise
+        with locked(_use_lock(place), waiting=lambda: report(f"waiting for programs that run in {place}")):
+            _swap(new, place, old)
+
+
+def _swap(new: Path, place: Path, old: Path) -> None:
+    if place.exists():
+        place.rename(old)
+    try:
+        new.rename(place)
+    except OSError:
+        if old.exists():
+            old.rename(place)
+        raise
 
 
 def _build(folder: Path, architecture: Architecture, options: SetupOptions, report: Report) -> dict[str, Any]:
@@ -201,7 +240,7 @@ def downloads() -> Path:
 
 
 def fetch_packages(architecture: str, names: Sequence[str]) -> tuple[list[Package], str]:
-    """Fetches Debian packages with all that they depend on.
+    """Fetches Debian packages with all that they depend on, one process at a time.
 
     Returns:
         The packages, and the mirror they came from.
@@ -209,8 +248,10 @@ def fetch_packages(architecture: str, names: Sequence[str]) -> tuple[list[Packag
     Raises:
         TargetError: If they cannot be had.
     """
-    apt = PrivateApt(architecture, downloads() / f"debian-{architecture}", os.environ.get(MIRROR_VARIABLE))
-    return apt.fetch(names), apt.mirror
+    folder = downloads() / f"debian-{architecture}"
+    with locked(folder.parent / f".{folder.name}.lock"):
+        apt = PrivateApt(architecture, folder, os.environ.get(MIRROR_VARIABLE))
+        return apt.fetch(names), apt.mirror
 
 
 def _described(packages: Sequence[Package]) -> dict[str, dict[str, str]]:

@@ -76,6 +76,12 @@ def _download(wheel: Wheel, path: Path) -> None:
             )
         except subprocess.TimeoutExpired as error:
             raise TargetError(f"{wheel.file}: pip took more than {TIMEOUT_S} s. Try again later.") from error
+        if "No module named pip" in done.stderr:
+            raise TargetError(
+                f"{wheel.file} cannot be fetched: {sys.executable} has no pip. Install it "
+                f"({sys.executable} -m ensurepip), or fetch the wheel elsewhere ({download_line(wheel)}) and name "
+                "its folder with --wheels."
+            )
         if not (Path(folder) / wheel.file).is_file():
             reason = ([line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no such file"])[-1]
             raise TargetError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -14,8 +16,9 @@ import pytest
 
 from edgelstm.targets.emulated.boards import BOARDS, DEFAULT_BOARDS, core_of, describe_board
 from edgelstm.targets.emulated.debian import unpack
+from edgelstm.targets.emulated.locks import locked
 from edgelstm.targets.emulated.pins import ARCHITECTURES
-from edgelstm.targets.emulated.userland import fetch_packages, home, locked
+from edgelstm.targets.emulated.userland import fetch_packages, home
 
 PACKAGES = (
     *("base-files", "base-passwd", "bash", "dash", "debianutils", "coreutils", "findutils", "grep", "sed", "mawk"),
@@ -28,6 +31,10 @@ EXTRA = {"armhf": ("python3-numpy",)}
 """There is no wheel of numpy for armhf."""
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
+BINFMT_SETTINGS = Path("/usr/lib/binfmt.d")
+BINFMT_LOCK = Path("/run/edgelstm-binfmt.lock")
+"""The kernel has one table for all users and all folders of edgelstm."""
+STATUS = 42
 REQUIRED = "EDGELSTM_REQUIRE_ARM"
 """If this variable is set, tests that cannot be run fail: a machine that is made for them must not skip them."""
 
@@ -43,19 +50,83 @@ def emulation_obstacle(architecture: str) -> str | None:
     """Returns why this machine cannot run the userland of a board, None if it can."""
     if os.geteuid() != 0:
         return "an emulated board needs root"
-    program = ARCHITECTURES[architecture].emulator
-    settings = Path(f"/usr/lib/binfmt.d/{program}.conf")
+    try:
+        with locked(BINFMT_LOCK):
+            if try_program(architecture) is not None:
+                _register(ARCHITECTURES[architecture].emulator)
+    except OSError as error:
+        return f"binfmt_misc cannot be set up: {error}"
+    problem = try_program(architecture)
+    if problem is not None:
+        return f"{problem}: {_entry(ARCHITECTURES[architecture].emulator)}"
+    private = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False)
+    return None if private.returncode == 0 else "name spaces cannot be made here"
+
+
+def try_program(architecture: str) -> str | None:
+    """Runs an Arm program in a root folder of its own; returns why that fails, None if it works."""
+    with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
+        program = Path(folder) / "program"
+        program.write_bytes(smallest_program(architecture))
+        program.chmod(0o755)
+        done = subprocess.run(["chroot", folder, "/program"], capture_output=True, text=True, check=False)
+    if done.returncode == STATUS:
+        return None
+    reason = (done.stderr.strip() or f"status {done.returncode}").removeprefix("chroot: ")
+    return f"programs for {architecture} do not run in a root folder of their own ({reason})"
+
+
+def smallest_program(architecture: str) -> bytes:
+    """Returns an ELF file, statically linked, that exits with `STATUS`.
+
+    Sources: "Tool Interface Standard, Executable and Linking Format", version 1.2, figures 1-3 and 2-1; the numbers of
+    exit in Linux, 93 on arm64 and 1 on armhf.
+    """
+    start, flags_read_execute = 0x10000, 5
+    if architecture == "arm64":
+        # mov x0, #STATUS; mov x8, #93; svc #0
+        code = struct.pack("<3I", 0xD2800000 | STATUS << 5, 0xD2800000 | 93 << 5 | 8, 0xD4000001)
+        size, kind, machine, flags = 64 + 56, 2, 183, 0
+        head = struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, start + size, 64, 0, flags, 64, 56, 1, 64, 0, 0)
+        total = size + len(code)
+        segment = struct.pack("<IIQQQQQQ", 1, flags_read_execute, 0, start, start, total, total, 0x1000)
+    else:
+        # mov r0, #STATUS; mov r7, #1; svc #0
+        code = struct.pack("<3I", 0xE3A00000 | STATUS, 0xE3A07001, 0xEF000000)
+        size, kind, machine, flags = 52 + 32, 1, 40, 0x5000400  # version 5 of the ABI, floats in registers
+        head = struct.pack("<HHIIIIIHHHHHH", 2, machine, 1, start + size, 52, 0, flags, 52, 32, 1, 40, 0, 0)
+        total = size + len(code)
+        segment = struct.pack("<8I", 1, 0, start, start, total, total, flags_read_execute, 0x1000)
+    return b"\x7fELF" + bytes([kind, 1, 1]) + bytes(9) + head + segment + code
+
+
+def _register(program: str) -> None:
+    """Tells the kernel to run Arm programs by an emulator, which it does until it is restarted.
+
+    Raises:
+        OSError: If the kernel refuses, or the emulator is not installed.
+    """
+    settings = BINFMT_SETTINGS / f"{program}.conf"
     if not settings.exists():
-        return f"no {settings}: apt-get install qemu-user-static"
+        raise FileNotFoundError(f"no {settings}: apt-get install qemu-user-static")
     if not (BINFMT / "register").exists():
         subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", BINFMT], capture_output=True, check=False)
     try:
-        if not (BINFMT / program).exists():
-            (BINFMT / "register").write_text(settings.read_text(encoding="ascii").strip(), encoding="ascii")
+        (BINFMT / "register").write_text(settings.read_text(encoding="ascii").strip(), encoding="ascii")
     except OSError as error:
-        return f"binfmt_misc cannot be set up: {error}"
-    private = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False)
-    return None if private.returncode == 0 else "name spaces cannot be made here"
+        # Another container on this kernel was faster, or it is there but does not work, which is found out next.
+        if error.errno != errno.EEXIST:
+            raise
+
+
+def _entry(program: str) -> str:
+    """Returns what the kernel says of its entry for an emulator, which must be enabled and have flag F."""
+    try:
+        lines = (BINFMT / program).read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return f"binfmt_misc has no entry {program}"
+    known = ", ".join(line for line in lines if line.startswith(("enabled", "disabled", "interpreter", "flags")))
+    return f"the entry {program} of binfmt_misc must be enabled and have flag F, but is: {known}"
 
 
 def board_userland(architecture: str) -> Path:

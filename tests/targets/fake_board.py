@@ -13,7 +13,8 @@ With None sessions land in this machine's own userland, in an empty home folder.
 for every user; nothing keeps a session from reading or writing elsewhere.
 
 Where the machine cannot do that, `fake_board` skips the test with the reason, or fails it if $EDGELSTM_REQUIRE_ARM is
-set; `board_obstacle(architecture)` returns the reason.
+set; `board_obstacle(architecture)` returns the reason, if it can be told beforehand. What sshd thinks of the user's
+account and of the folder is found out by a trial login.
 
     board.target              "ssh://USER@127.0.0.1:PORT"
     board.host, board.port, board.user
@@ -41,12 +42,11 @@ Options of `fake_board`:
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
+import pwd
 import secrets
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -55,11 +55,16 @@ from pathlib import Path
 
 from edgelstm.errors import TargetError
 from tests.targets.board_userland import board_userland, emulation_obstacle, give_up
+from tests.targets.processes import kill, name_of, parents
 
 SSHD = "/usr/sbin/sshd"
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 MARKER = "EDGELSTM_FAKE_BOARD"
 START_TIMEOUT_S = 10
+
+_REFUSALS = ("not allowed because", "Invalid user", "/enter: Permission denied")
+"""Parts of what is said where logging in is impossible on this machine: by sshd of accounts that are locked, have no
+shell or are unknown to it; by the user's shell of scripts in file systems that are mounted noexec."""
 
 _SSHD_CONFIG = """\
 Port {port}
@@ -109,6 +114,12 @@ def board_obstacle(architecture: str | None) -> str | None:
     missing = [name for name in ("ssh", "ssh-keygen", SSHD) if shutil.which(name) is None]
     if missing:
         return f"no {', '.join(missing)}: apt-get install openssh-client openssh-server"
+    try:
+        account = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return f"user {os.geteuid()} has no entry in /etc/passwd, so sshd lets nobody in"
+    if Path(account.pw_shell).name in ("false", "nologin"):
+        return f"the shell of {account.pw_name} is {account.pw_shell}, so nobody can log in"
     return None if architecture is None else emulation_obstacle(architecture)
 
 
@@ -131,8 +142,11 @@ def fake_board(
     except TargetError as error:
         give_up(str(error))
     board = FakeBoard(folder / "board", root, dict(environment or {}), disk_bytes)
-    board.start()
     try:
+        board.start()
+        refusal = board.try_login()
+        if refusal is not None:
+            give_up(refusal)
         yield board
     finally:
         board.stop()
@@ -156,9 +170,9 @@ class FakeBoard:
         self._token = secrets.token_hex(8)
         self._disk_bytes = disk_bytes
         self._server: subprocess.Popen[bytes] | None = None
-        self.user = getpass.getuser() if root is None else "root"
-        self.host, self.port = "127.0.0.1", _free_port()
-        self.target = f"ssh://{self.user}@{self.host}:{self.port}"
+        self._is_known = False
+        self.user = pwd.getpwuid(os.geteuid()).pw_name
+        self.host = "127.0.0.1"
         self.identity, self.known_hosts = folder / "identity", folder / "known_hosts"
         self.ssh_config = folder / "ssh_config"
         self.bin = root / "usr/local/bin" if root else folder / "bin"
@@ -168,6 +182,7 @@ class FakeBoard:
         for place in (folder, self._home, self._temporary, self.bin):
             place.mkdir(parents=True, exist_ok=True)
         self._write_settings(environment)
+        self._take_port(_free_port())
 
     @property
     def root(self) -> Path:
@@ -218,14 +233,14 @@ class FakeBoard:
     def kill_connections(self) -> None:
         """Kills the sshd processes of all sessions, and nothing else."""
         server = self._server
-        parents = {} if server is None else _parents()
-        for pid in parents:
+        above_of = {} if server is None else parents()
+        for pid in above_of:
             ancestors, above = [], pid
-            while above in parents:
-                above = parents[above]
+            while above in above_of:
+                above = above_of[above]
                 ancestors.append(above)
-            if server is not None and server.pid in ancestors and _name(pid) == "sshd":
-                _kill(pid)
+            if server is not None and server.pid in ancestors and name_of(pid) == "sshd":
+                kill(pid)
 
     def processes(self) -> dict[int, str]:
         """Returns what sessions started and still runs: command lines by process number."""
@@ -237,8 +252,36 @@ class FakeBoard:
                     found[int(entry.name)] = command.strip()
         return {pid: command for pid, command in found.items() if command}
 
+    def try_login(self) -> str | None:
+        """Returns why nobody can log in on this machine, None if that works.
+
+        Raises:
+            RuntimeError: If it is the board's own fault.
+        """
+        done = self.run("true")
+        if done.returncode == 0:
+            return None
+        said = [line.strip() for line in (self._log() + done.stderr).splitlines()]
+        found = [line for line in said if any(part in line for part in _REFUSALS)]
+        if not found:
+            raise RuntimeError(f"A login fails with status {done.returncode}: {' '.join(said)}")
+        return f"nobody can log in to a board on this machine: {found[0]}"
+
     def start(self) -> None:
-        """Starts the sshd."""
+        """Starts the sshd, at another port if the first is taken; after that it waits until its own is free."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._start_once(deadline):
+            self.stop()
+            if "Address already in use" not in self._log() or time.monotonic() >= deadline:
+                raise RuntimeError(f"sshd did not start: {self._log()}")
+            if self._is_known:
+                time.sleep(0.1)
+            else:
+                self._take_port(_free_port())
+        self._is_known = True
+
+    def _start_once(self, deadline: float) -> bool:
+        """Starts the sshd and returns whether it listens."""
         command = f"exec {SSHD} -D -e -f {shlex.quote(str(self._folder / 'sshd_config'))}"
         arguments = ["/bin/sh", "-c", "\n".join([*self._mounts(), command])]
         if self._mounts():
@@ -246,15 +289,18 @@ class FakeBoard:
             arguments = ["unshare", "-m", "--propagation", "private", *arguments]
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
-        with (self._folder / "log").open("ab") as log:
+        with (self._folder / "log").open("wb") as log:
             self._server = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self._server.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
-                return
+            # Whoever has taken the port would let us connect as well.
+            if "Server listening on" in self._log():
+                return True
             time.sleep(0.02)
-        self.stop()
-        raise RuntimeError(f"sshd did not start: {(self._folder / 'log').read_text(errors='replace')}")
+        return False
+
+    def _log(self) -> str:
+        """Returns what the sshd said since it was started."""
+        return (self._folder / "log").read_text(encoding="utf-8", errors="replace")
 
     def stop(self) -> None:
         """Stops the sshd, all sessions, and what they started."""
@@ -266,18 +312,13 @@ class FakeBoard:
         deadline = time.monotonic() + START_TIMEOUT_S
         while (left := self.processes()) and time.monotonic() < deadline:
             for pid in left:
-                _kill(pid)
+                kill(pid)
             time.sleep(0.02)
 
     def _write_settings(self, environment: dict[str, str]) -> None:
         folder, root = self._folder, self._userland
         for name in ("host_key", "identity"):
             _make_key(folder / name)
-        key = " ".join((folder / "host_key.pub").read_text(encoding="ascii").split()[:2])
-        self.known_hosts.write_text(f"[{self.host}]:{self.port} {key}\n", encoding="ascii")
-        (folder / "sshd_config").write_text(
-            _SSHD_CONFIG.format(port=self.port, folder=folder, sftp=SFTP_SERVER), encoding="utf-8"
-        )
         self.ssh_config.write_text(_SSH_CONFIG.format(folder=folder), encoding="utf-8")
         variables = {
             "PATH": f"{self._there(self.bin)}:/usr/bin:/bin",
@@ -300,6 +341,14 @@ class FakeBoard:
             variables=" ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items()),
         )
         _write_script(folder / "enter", text)
+
+    def _take_port(self, port: int) -> None:
+        self.port, self.target = port, f"ssh://{self.user}@{self.host}:{port}"
+        key = " ".join((self._folder / "host_key.pub").read_text(encoding="ascii").split()[:2])
+        self.known_hosts.write_text(f"[{self.host}]:{port} {key}\n", encoding="ascii")
+        (self._folder / "sshd_config").write_text(
+            _SSHD_CONFIG.format(port=port, folder=self._folder, sftp=SFTP_SERVER), encoding="utf-8"
+        )
 
     def _mounts(self) -> list[str]:
         """Returns the commands that mount what the board needs; they are run in a name space of their own."""
@@ -350,25 +399,3 @@ def _free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])
-
-
-def _parents() -> dict[int, int]:
-    """Returns the parent of every process."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit():
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    return parents
-
-
-def _name(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.targets.fake_board import FakeBoard, fake_board
+from tests.targets import board_userland
+from tests.targets import fake_board as module
+from tests.targets.board_userland import BINFMT, REQUIRED, smallest_program, try_program
+from tests.targets.fake_board import FakeBoard, board_obstacle, fake_board
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @pytest.fixture
@@ -96,12 +103,166 @@ def test_a_board_can_be_started_again(board: FakeBoard) -> None:
     assert board.run("true").returncode == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def give_up_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.delenv(REQUIRED, raising=False)
+    with pytest.raises(pytest.skip.Exception) as raised, fake_board(None, tmp_path):
+        pass
+    return str(raised.value)
+
+
+def mount_for_sshd_alone(monkeypatch: pytest.MonkeyPatch, *commands: str) -> None:
+    monkeypatch.setattr(FakeBoard, "_mounts", lambda _: [f"{{ {command}; }} || exit 1" for command in commands])
+
+
+@needs_root
+def test_a_locked_account_is_a_reason_to_give_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shadow = tmp_path / "shadow"
+    shadow.write_text("root:!:20000:0:99999:7:::\n")
+    shadow.chmod(0o600)
+    mount_for_sshd_alone(monkeypatch, f"mount --bind {shadow} /etc/shadow")
+    reason = give_up_reason(tmp_path / "board", monkeypatch)
+    assert reason.startswith("nobody can log in to a board on this machine: User root not allowed because")
+    assert "locked" in reason
+
+
+@needs_root
+def test_a_shell_that_lets_nobody_in_is_a_reason_to_give_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passwd = tmp_path / "passwd"
+    entries = Path("/etc/passwd").read_text().splitlines(keepends=True)
+    others = [line for line in entries if not line.startswith("root:")]
+    passwd.write_text("".join(["root:x:0:0:root:/root:/usr/sbin/no-such-shell\n", *others]))
+    mount_for_sshd_alone(monkeypatch, f"mount --bind {passwd} /etc/passwd")
+    reason = give_up_reason(tmp_path / "board", monkeypatch)
+    assert "User root not allowed because shell /usr/sbin/no-such-shell does not exist" in reason
+
+
+@needs_root
+def test_a_folder_without_programs_is_a_reason_to_give_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "board"
+    bind = f"mount --bind {folder} {folder} && mount -o remount,bind,noexec {folder}"
+    mount_for_sshd_alone(monkeypatch, bind)
+    reason = give_up_reason(folder, monkeypatch)
+    assert "/enter: Permission denied" in reason
+
+
+def test_a_user_without_an_account_is_a_reason_to_give_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", find)
+    assert board_obstacle(None) == f"user {os.geteuid()} has no entry in /etc/passwd, so sshd lets nobody in"
+    assert give_up_reason(tmp_path, monkeypatch) == board_obstacle(None)
+
+
+@pytest.mark.parametrize("shell", ["/usr/sbin/nologin", "/bin/false"])
+def test_a_user_without_a_shell_is_a_reason_to_give_up(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    service = pwd.struct_passwd(("service", "x", 999, 999, "", "/", shell))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: service)
+    assert board_obstacle(None) == f"the shell of service is {shell}, so nobody can log in"
+
+
+def test_a_login_that_fails_for_no_known_reason_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ENTER", "#!/bin/sh\necho broken >&2\nexit 7\n{sftp:.0}{shell:.0}")
+    with pytest.raises(RuntimeError, match=r"A login fails with status 7: .*broken"), fake_board(None, tmp_path):
+        pass
+
+
+def test_a_port_that_was_taken_meanwhile_is_left_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_free_port = module._free_port
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        taken = stranger.getsockname()[1]
+        ports = iter([taken])
+        monkeypatch.setattr(module, "_free_port", lambda: next(ports, None) or find_free_port())
+        with fake_board(None, tmp_path) as board:
+            assert board.port != taken
+            assert board.target.endswith(f":{board.port}")
+            assert board.run("echo me").stdout == "me\n"
+
+
+def test_a_board_that_is_started_again_waits_for_its_port(board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    board.stop()
+    pauses = []
+
+    def pause(seconds: float) -> None:
+        if seconds == 0.1:  # one for each trial that failed
+            pauses.append(seconds)
+            stranger.close()
+
+    port = board.port
+    with socket.create_server((board.host, port)) as stranger:
+        monkeypatch.setattr(module.time, "sleep", pause)
+        board.start()
+    assert (board.port, len(pauses)) == (port, 1)
+    assert board.run("echo me").stdout == "me\n"
+
+
+@needs_root
 def test_a_small_disk_is_full_soon(tmp_path: Path) -> None:
     with fake_board(None, tmp_path, disk_bytes=2**20) as board:
         done = board.run("head -c 3000000 /dev/zero > zeros")
         assert "No space left" in done.stderr
         assert 0 < (board.home / "zeros").stat().st_size <= 2**20
+
+
+@needs_root
+def test_programs_that_the_kernel_cannot_run_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    arm = smallest_program("arm64")
+    # The same for a machine that there is not.
+    monkeypatch.setattr(board_userland, "smallest_program", lambda _: arm[:18] + b"\xee\xee" + arm[20:])
+    problem = try_program("arm64")
+    assert problem is not None
+    assert problem.startswith("programs for arm64 do not run in a root folder of their own (")
+    assert "/program" in problem
+
+
+@needs_root
+@pytest.mark.parametrize("architecture, program", [("arm64", "qemu-aarch64"), ("armhf", "qemu-arm")])
+def test_what_is_registered_already_is_no_error(architecture: str, program: str) -> None:
+    if not (BINFMT / program).exists():
+        pytest.skip(f"{program} is not registered")
+    before = (BINFMT / program).read_text()
+    board_userland._register(program)
+    assert (BINFMT / program).read_text() == before
+
+
+@pytest.fixture
+def fake_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in place of binfmt_misc, and an emulator that is installed."""
+    folder = tmp_path / "binfmt_misc"
+    folder.mkdir()
+    (folder / "register").write_text("")
+    (tmp_path / "qemu-aarch64.conf").write_text(":qemu-aarch64:M::magic:mask:/emulator:F\n")
+    monkeypatch.setattr(board_userland, "BINFMT", folder)
+    monkeypatch.setattr(board_userland, "BINFMT_SETTINGS", tmp_path)
+    monkeypatch.setattr(board_userland, "BINFMT_LOCK", tmp_path / "lock")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return folder
+
+
+def test_an_entry_that_does_not_work_is_a_reason_to_give_up(fake_kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = "disabled\ninterpreter /emulator\nflags: OC\noffset 0\nmagic 7f\n"
+    (fake_kernel / "qemu-aarch64").write_text(entry)
+    monkeypatch.setattr(board_userland, "try_program", lambda _: "programs do not run")
+    assert board_userland.emulation_obstacle("arm64") == (
+        "programs do not run: the entry qemu-aarch64 of binfmt_misc must be enabled and have flag F, but is: disabled, "
+        "interpreter /emulator, flags: OC"
+    )
+    (fake_kernel / "qemu-aarch64").unlink()
+    assert "binfmt_misc has no entry qemu-aarch64" in str(board_userland.emulation_obstacle("arm64"))
+    (fake_kernel.parent / "qemu-aarch64.conf").unlink()
+    assert "apt-get install qemu-user-static" in str(board_userland.emulation_obstacle("arm64"))
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_an_emulator_is_registered_only_where_none_works(
+    fake_kernel: Path, monkeypatch: pytest.MonkeyPatch, runs: bool
+) -> None:
+    monkeypatch.setattr(
+        board_userland, "try_program", lambda _: None if runs or (fake_kernel / "register").read_text() else "no"
+    )
+    board_userland.emulation_obstacle("arm64")
+    written = (fake_kernel / "register").read_text()
+    assert written == ("" if runs else ":qemu-aarch64:M::magic:mask:/emulator:F")
 
 
 @pytest.mark.arm

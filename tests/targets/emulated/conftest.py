@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from tests.targets.board_userland import give_up
 
 
 @pytest.fixture(scope="session")
-def emulator() -> Callable[[str], Emulator]:
+def emulator() -> Iterator[Callable[[str], Emulator]]:
     """Returns the emulator of an architecture; skips the test where it cannot be set up."""
+    held = ExitStack()
 
     @cache
     def find(architecture: str) -> Emulator | str:
@@ -24,13 +26,14 @@ def emulator() -> Callable[[str], Emulator]:
             set_up(architecture)
         except TargetError as error:
             return str(error)
-        return Emulator.open(architecture)
+        return held.enter_context(Emulator.open(architecture))
 
     def find_or_give_up(architecture: str) -> Emulator:
         found = find(architecture)
         return give_up(found) if isinstance(found, str) else found
 
-    return find_or_give_up
+    with held:
+        yield find_or_give_up
 
 
 @pytest.fixture

@@ -101,6 +101,17 @@ def test_the_state_of_apt_is_its_own(tmp_path: Path) -> None:
         assert folders[f"Dir::{name}"].startswith(str(tmp_path)), name
 
 
+@needs_debian
+def test_settings_that_may_hold_passwords_are_for_their_owner_only(tmp_path: Path) -> None:
+    (tmp_path / "apt.conf").write_text("of before")
+    (tmp_path / "apt.conf").chmod(0o644)
+    mirror = "http://me:secret@m.example/debian"
+    PrivateApt("arm64", tmp_path, mirror)
+    for name, content in (("apt.conf", 'APT::Architecture "arm64"'), ("sources/debian.sources", mirror)):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+        assert content in (tmp_path / name).read_text()
+
+
 def build_package(folder: Path, name: str, files: dict[str, str]) -> Package:
     root = folder / name
     for path, text in files.items():

@@ -118,6 +118,13 @@ def test_setup_says_what_is_there(empty_home: Path, monkeypatch: pytest.MonkeyPa
         KIND.setup("emulated:arm64", SetupOptions(runtime="onnxruntime"), None)
 
 
+def test_options_of_other_targets_are_refused(empty_home: Path) -> None:
+    assert KIND.setup is not None
+    with pytest.raises(SettingError, match=r"emulated:arm64 takes no --download: .*Leave it out"):
+        KIND.setup("emulated:arm64", SetupOptions(options={"download": "yes"}), None)
+    assert not empty_home.exists()
+
+
 def test_a_measurement_is_of_counts_and_never_of_times(subject: Subject) -> None:
     measurement = EmulatedTarget().conclude(subject, PLANS["quick"], [made_run([105, 100, 101])])
     assert (measurement.kind, measurement.statistics, measurement.processes) == ("emulated", None, ())

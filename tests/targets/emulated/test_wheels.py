@@ -75,6 +75,19 @@ def test_a_download_is_kept_and_nothing_else(tmp_path: Path, monkeypatch: pytest
     assert [command[:3] for command in commands] == [[sys.executable, "-m", "pip"]]
 
 
+def test_a_python_without_pip_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    python = str(tmp_path / "bare/bin/python")
+    monkeypatch.setattr(sys, "executable", python)
+    with pytest.raises(TargetError) as raised:
+        fetch_wheel(ALL[0], tmp_path / "cache")
+    assert str(raised.value) == (
+        f"{ALL[0].file} cannot be fetched: {python} has no pip. Install it ({python} -m ensurepip), or fetch the wheel "
+        f"elsewhere ({download_line(ALL[0])}) and name its folder with --wheels."
+    )
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
 def test_what_pip_says_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "WARNING: x\nERROR: No matching distribution found\n")

@@ -12,7 +12,7 @@ from tests.targets.fake_board import fake_board
 from tests.targets.ssh.helpers import SHORT, left_behind
 from tests.tiny_models import TinyModels
 
-pytestmark = [pytest.mark.arm, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.arm, pytest.mark.xdist_group("boards"), pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize(

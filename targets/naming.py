@@ -14,20 +14,40 @@ def name_all(measurements: Sequence[Measurement]) -> list[str]:
     """Names measurements of one target by what tells them apart: the file, the runtime, single settings.
 
     Returns:
-        One name for each; files go without their ending where that leaves them different.
+        One name for each. Files go without their ending where that leaves them different, and with as many folders as
+        tell those of one name apart.
     """
-    files = [measurement.artifact for measurement in measurements]
-    is_short = len({file.stem for file in files}) == len({file.name for file in files})
+    files = _name_files([measurement.artifact for measurement in measurements])
     differing = _differing([measurement.settings for measurement in measurements])
     runtimes = {measurement.runtime for measurement in measurements}
     names = []
     for measurement in measurements:
-        parts = [measurement.artifact.stem if is_short else measurement.artifact.name]
+        parts = [files[measurement.artifact]]
         if len(runtimes) > 1:
             parts.append(measurement.runtime)
         parts += [_part(name, measurement.settings) for name in differing]
         names.append(", ".join(part for part in parts if part))
     return names
+
+
+def _name_files(paths: Sequence[Path]) -> dict[Path, str]:
+    """Returns a name for each file."""
+    is_short = len({path.stem for path in paths}) == len({path.name for path in paths})
+    names = {}
+    for path in paths:
+        folders = _distinct_end(path, set(paths)).parent
+        names[path] = (folders / (path.stem if is_short else path.name)).as_posix()
+    return names
+
+
+def _distinct_end(path: Path, paths: set[Path]) -> Path:
+    """Returns the fewest parts at the end of a path that no other one ends with."""
+    others = paths - {path}
+    for num_parts in range(1, len(path.parts)):
+        end = path.parts[-num_parts:]
+        if all(other.parts[-num_parts:] != end for other in others):
+            return Path(*end)
+    return path
 
 
 def _differing(settings: Sequence[Settings]) -> list[str]:

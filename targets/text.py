@@ -12,6 +12,10 @@ from edgelstm.targets.regression import RegressionReport
 from edgelstm.targets.statistics import Statistics
 
 WIDTH = 80
+MAX_OPERATORS = 10
+_MAX_OPERATOR_WIDTH = 50
+_LABEL_WIDTH = 14
+_WHOLE_FROM = 100
 _EMULATED = "instructions counted under emulation, not a latency"
 _ONE_PROCESS = "  One process each: --plan full tells how sure the ratios are."
 _ESTIMATED = "estimated from the device's peak rates, not measured"
@@ -21,10 +25,11 @@ def describe(measurement: Measurement) -> str:
     """Returns what a person wants to know first of one measurement, in a few lines."""
     head = f"{measurement.artifact.name} ({measurement.size_bytes:,} bytes), {measurement.kind} on {measurement.target}"
     machine = measurement.machine.get("device") if measurement.kind != "measured" else None
+    version = f"{measurement.runtime} {measurement.runtime_version}"
     lines = [
-        head,
-        f"  machine     {machine or _machine(measurement)}, {measurement.settings.describe()}",
-        *([f"  runtime     {measurement.runtime} {measurement.runtime_version}"] if _has_runtime(measurement) else []),
+        *_wrapped(head),
+        *_entry("machine", f"{machine or _machine(measurement)}, {measurement.settings.describe()}"),
+        *(_entry("runtime", version) if _has_runtime(measurement) else []),
     ]
     if measurement.statistics:
         lines += _latency_lines(measurement.statistics, measurement.processes, measurement.settings.batch)
@@ -32,50 +37,126 @@ def describe(measurement: Measurement) -> str:
         lines += _count_lines(measurement.count)
     if measurement.estimate:
         lines += _estimate_lines(measurement.estimate)
+    lines += _operator_table(measurement)
+    lines += [line for text in silent_runtimes([measurement]) for line in _entry("operators", text)]
     return "\n".join([*lines, *(line for text in measurement.warnings for line in _wrapped(f"warning: {text}"))])
 
 
 def format_result(result: BenchResult) -> str:
-    """Returns all that was measured: in full for one measurement, else one table for each target."""
+    """Returns all that was measured: in full for one measurement, else tables for each target."""
     if len(result.measurements) == 1:
         return describe(result.measurements[0])
+    targets = dict.fromkeys(measurement.target for measurement in result.measurements)
+    return "\n\n".join(_format_target(result, target) for target in targets)
+
+
+def _format_target(result: BenchResult, target: str) -> str:
     ratios = {comparison.other: comparison.ratio for comparison in result.comparisons}
-    blocks = []
-    for target in dict.fromkeys(measurement.target for measurement in result.measurements):
-        rows = [(index, each) for index, each in enumerate(result.measurements) if each.target == target]
-        first = rows[0][1]
-        header, cells = _COLUMNS[first.kind]
-        table = [("", "KiB", *header, "ratio", "")]
-        names = name_all([each for _, each in rows])
-        for name, (index, each) in zip(names, rows, strict=True):
-            ratio = ratios.get(index)
-            value = f"{ratio.value:.2f}" if ratio else "1"
-            spread = f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio and ratio.is_known and ratio.low != ratio.high else ""
-            table.append((name, f"{each.size_bytes / 1024:.1f}", *cells(each), value, spread))
-        note = [_ONE_PROCESS] if len(rows) > 1 and len(first.processes) == 1 else []
-        warnings = _warnings(names, [each for _, each in rows])
-        blocks.append("\n".join([*_title(first), *_table(table), *note, *warnings]))
-    return "\n\n".join(blocks)
+    indices = [index for index, each in enumerate(result.measurements) if each.target == target]
+    chosen = [result.measurements[index] for index in indices]
+    names, first = name_all(chosen), chosen[0]
+    header, cells = _COLUMNS[first.kind]
+    table = [("", "KiB", *header, "ratio", "")]
+    for name, index, each in zip(names, indices, chosen, strict=True):
+        ratio = ratios.get(index)
+        value = f"{ratio.value:.2f}" if ratio else "1"
+        spread = f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio and ratio.is_known and ratio.low != ratio.high else ""
+        table.append((name, f"{each.size_bytes / 1024:.1f}", *cells(each), value, spread))
+    lines = [*_title(first), *_table(table)]
+    lines += [_ONE_PROCESS] if len(chosen) > 1 and len(first.processes) == 1 else []
+    if first.kind == "measured" and len(chosen) > 1:
+        lines += ["", *_table(further_rows(names, chosen))]
+    for name, each in zip(names, chosen, strict=True):
+        operators = _operator_table(each)
+        lines += ["", *_indented(f"{name}:"), *operators] if operators else []
+    lines += [line for text in silent_runtimes(chosen) for line in _indented(text)]
+    return "\n".join([*lines, *_warnings(names, chosen)])
 
 
 def format_regressions(report: RegressionReport) -> str:
     """Returns what became of each model since the earlier run, the slower ones first."""
     order = {"slower": 0, "unsure": 1, "same": 2, "faster": 3}
     changes = sorted(report.changes, key=lambda change: order[change.verdict])
-    rows = [("", "target", "new/old", "", "")]
+    rows = [("", "target", "runtime", "new/old", "", "")]
     for each in changes:
         spread = f"{each.ratio.low:.3f}-{each.ratio.high:.3f}" if each.ratio.low != each.ratio.high else ""
-        rows.append(
-            (f"{each.artifact} ({each.settings})", each.target, f"{each.ratio.value:.3f}", spread, each.verdict)
-        )
-    lines = _table(rows) if changes else ["Nothing was measured in both."]
-    lines += [f"only in the old run: {title}" for title in report.missing]
-    lines += [f"only in the new run: {title}" for title in report.added]
-    num_slower = sum(change.verdict == "slower" for change in changes)
-    verdict = f"{num_slower} of {len(changes)} slower beyond the noise" if num_slower else "no regression"
-    if report.missing:
-        verdict += f", {len(report.missing)} not measured any more"
-    return "\n".join([*lines, f"{verdict[0].upper()}{verdict[1:]}."])
+        model, runtime = f"{each.artifact} ({each.settings})", each.runtime
+        rows.append((model, each.target, runtime, f"{each.ratio.value:.3f}", spread, each.verdict))
+    lines = _table(rows, num_titles=3) if changes else ["Nothing was measured in both."]
+    sentences = [
+        *(f"only in the old run: {title}" for title in report.missing),
+        *(f"only in the new run: {title}" for title in report.added),
+        *report.notes,
+        _verdict(report),
+    ]
+    return "\n".join([*lines, *(line for sentence in sentences for line in _wrapped(sentence))])
+
+
+def _verdict(report: RegressionReport) -> str:
+    """Returns the sentence that counts."""
+    num_slower, num_unsure = (sum(each.verdict == name for each in report.changes) for name in ("slower", "unsure"))
+    unsure = [f"{num_unsure} unsure"] if num_unsure else []
+    if not num_slower and not report.missing:
+        return f"{', '.join(['No regression', *unsure])}{': measure longer (--plan full)' if unsure else ''}."
+    slower = [f"{num_slower} of {len(report.changes)} slower beyond the noise"] if report.changes else []
+    missing = [f"{len(report.missing)} not measured any more"] if report.missing else []
+    return f"{', '.join([*slower, *unsure, *missing])}."
+
+
+def further_rows(names: Sequence[str], measurements: Sequence[Measurement]) -> list[tuple[str, ...]]:
+    """Returns what measured models tell besides the times of their calls.
+
+    Args:
+        names: One for each.
+        measurements: All of the kind "measured".
+
+    Returns:
+        A header, then a row for each; columns of which nothing is known are left out.
+    """
+    rows = [("", "start", "load", "first call", "memory", "calls/s", "inputs/s", "mJ/call")]
+    for name, measurement in zip(names, measurements, strict=True):
+        assert measurement.statistics
+        batch, energy = measurement.settings.batch, _energy(measurement.processes)
+        rate = _per_s(measurement.statistics, batch)
+        rates = ("", rate) if batch else (rate, "")
+        times = _process_cells(measurement.processes)
+        rows.append((name, *times, *rates, _number(energy[0]) if energy else ""))
+    return without_empty(rows)
+
+
+def without_empty(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Returns a table without the columns that are empty below their header."""
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    return list(zip(*columns, strict=True))
+
+
+def operator_times(measurement: Measurement) -> list[tuple[str, float, float]]:
+    """Returns what the operators take, the longest first.
+
+    Returns:
+        Name, µs in one inference (the mean over the processes that tell) and share of all operators, for each of the
+        `MAX_OPERATORS` that take the most.
+    """
+    told = [process.operators for process in measurement.processes if process.operators]
+    totals: dict[str, float] = {}
+    for entry in (entry for operators in told for entry in operators):
+        name = f"{entry['operator']} {entry['name']}".strip()
+        inferences = entry.get("inferences") or entry["calls"] or 1
+        totals[name] = totals.get(name, 0.0) + entry["total_us"] / inferences / len(told)
+    whole = sum(totals.values()) or 1.0
+    longest = sorted(totals.items(), key=lambda item: -item[1])[:MAX_OPERATORS]
+    return [(name, time_us, time_us / whole) for name, time_us in longest]
+
+
+def silent_runtimes(measurements: Sequence[Measurement]) -> list[str]:
+    """Returns a sentence about the runtimes that were asked for times by operator and told none, if there are any."""
+    asked = [each for each in measurements if each.kind == "measured" and each.plan.operators]
+    silent = dict.fromkeys(each.runtime for each in asked if not operator_times(each))
+    if not silent:
+        return []
+    if len(silent) == len({each.runtime for each in measurements}):
+        return [f"no runtime here tells times by operator ({', '.join(silent)})"]
+    return [f"no times by operator from {', '.join(silent)}"]
 
 
 def format_us(duration_us: float) -> str:
@@ -113,70 +194,147 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
 
 
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" for line in textwrap.wrap(text, WIDTH - 2, break_on_hyphens=False, break_long_words=False)]
+
+
+def _entry(label: str, text: str) -> list[str]:
+    """Returns a text that begins behind a label, and goes on below its beginning."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=f"  {label}".ljust(_LABEL_WIDTH),
+        subsequent_indent=_LABEL_WIDTH * " ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
 def _latency_lines(statistics: Statistics, processes: Sequence[ProcessSamples], batch: int | None) -> list[str]:
-    first = min(processes, key=lambda process: process.load_us)
-    per_s = 1e6 * (batch or 1) / statistics.p50_us
-    rate = f"{f'{per_s:,.0f}' if per_s >= 100 else f'{per_s:.3g}'} {'inputs' if batch else 'calls'}/s"
+    rate = f"{_per_s(statistics, batch)} {'inputs' if batch else 'calls'}/s"
+    median = f"{format_us(statistics.p50_us)} ({_confidence(statistics, len(processes))}), {rate}"
+    ends = f"{format_us(statistics.min_us)}, {format_us(statistics.max_us)} of {statistics.num_samples} calls"
     return [
-        f"  median      {format_us(statistics.p50_us)} ({statistics.confidence:.0%} confidence "
-        f"{format_us(statistics.p50_low_us)} to {format_us(statistics.p50_high_us)}), {rate}",
-        f"  p90, p99    {format_us(statistics.p90_us)}, {format_us(statistics.p99_us)}",
-        f"  min, max    {format_us(statistics.min_us)}, {format_us(statistics.max_us)} of "
-        f"{statistics.num_samples} calls",
-        *_start_lines(first),
-        *_memory_lines(first),
+        *_entry("median", median),
+        *_entry("p90, p99", f"{format_us(statistics.p90_us)}, {format_us(statistics.p99_us)}"),
+        *_entry("min, max", ends),
+        *_start_lines(processes),
+        *_memory_lines(processes),
         *_energy_lines(processes),
     ]
 
 
-def _start_lines(process: ProcessSamples) -> list[str]:
-    parts = f"load {format_us(process.load_us)}, first call {format_us(process.first_invoke_us)}"
+def _confidence(statistics: Statistics, num_processes: int) -> str:
+    """Returns how surely the median is known; what one process tells holds for that process alone."""
+    if num_processes == 1:
+        return "one process"
+    low, high = format_us(statistics.p50_low_us), format_us(statistics.p50_high_us)
+    return f"{statistics.confidence:.0%} confidence {low} to {high}"
+
+
+def _per_s(statistics: Statistics, batch: int | None) -> str:
+    return _number(1e6 * (batch or 1) / statistics.p50_us)
+
+
+def _number(value: float) -> str:
+    """Returns three digits, or all of those before the point."""
+    return f"{value:,.0f}" if value >= _WHOLE_FROM else f"{value:.3g}"
+
+
+def _fastest(processes: Sequence[ProcessSamples]) -> ProcessSamples | None:
+    """Returns the process that loaded the model in the least time: the others were disturbed."""
+    return min(processes, key=lambda process: process.load_us, default=None)
+
+
+def _process_cells(processes: Sequence[ProcessSamples]) -> tuple[str, str, str, str]:
+    process = _fastest(processes)
+    if process is None:
+        return "", "", "", ""
+    start_us, memory_bytes = _start_us(process), _memory_bytes(process)
+    start = "" if start_us is None else format_us(start_us)
+    memory = "" if memory_bytes is None else f"{memory_bytes / 2**20:.1f} MiB"
+    return start, format_us(process.load_us), format_us(process.first_invoke_us), memory
+
+
+def _start_us(process: ProcessSamples) -> float | None:
+    """Returns the time from the start of the process to the first answer, None if a part of it is not known."""
     cold = process.cold_start or {}
-    whole = [cold.get(name) for name in ("process_us", "import_us", "load_us", "first_invoke_us")]
-    known = [value for value in whole if value is not None]
-    total = f"{format_us(sum(known))} to the first answer: " if len(known) == len(whole) else ""
-    return [f"  start       {total}{parts}"]
+    parts = [cold.get(name) for name in ("process_us", "import_us", "load_us", "first_invoke_us")]
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
-def _memory_lines(process: ProcessSamples) -> list[str]:
+def _memory_bytes(process: ProcessSamples) -> int | None:
+    """Returns what runtime and model take, None if the system does not tell."""
     if process.base_rss_bytes is None or process.peak_rss_bytes is None:
+        return None
+    return process.peak_rss_bytes - process.base_rss_bytes
+
+
+def _energy(processes: Sequence[ProcessSamples]) -> tuple[float, float, str] | None:
+    """Returns mJ in one call, watts and what was read, None if nothing was."""
+    read = [process.energy for process in processes if process.energy and process.energy.get("calls")]
+    if not read:
+        return None
+    joules, calls, seconds = (sum(entry[key] for entry in read) for key in ("joules", "calls", "seconds"))
+    return 1e3 * joules / calls, joules / seconds, str(read[0]["source"])
+
+
+def _start_lines(processes: Sequence[ProcessSamples]) -> list[str]:
+    if not processes:
         return []
-    model_bytes = process.peak_rss_bytes - process.base_rss_bytes
+    start, load, first_call, _ = _process_cells(processes)
+    total = f"{start} to the first answer: " if start else ""
+    return _entry("start", f"{total}load {load}, first call {first_call}")
+
+
+def _memory_lines(processes: Sequence[ProcessSamples]) -> list[str]:
+    process, memory = _fastest(processes), _process_cells(processes)[-1]
+    if process is None or not memory:
+        return []
     arena = f", arena {process.arena_bytes / 1024:.1f} KiB" if process.arena_bytes else ""
-    return [f"  memory      {model_bytes / 2**20:.1f} MiB for runtime and model{arena}"]
+    return _entry("memory", f"{memory} for runtime and model{arena}")
 
 
 def _energy_lines(processes: Sequence[ProcessSamples]) -> list[str]:
-    read = [process.energy for process in processes if process.energy and process.energy.get("calls")]
-    if not read:
+    energy = _energy(processes)
+    if energy is None:
         return []
-    joules, calls = (sum(entry[key] for entry in read) for key in ("joules", "calls"))
-    seconds = sum(entry["seconds"] for entry in read)
-    return [
-        f"  energy      {1e3 * joules / calls:.3g} mJ a call, {joules / seconds:.3g} W ({read[0]['source']}, "
-        "the whole machine's share included)"
-    ]
+    call_mj, watts, source = energy
+    return _entry(
+        "energy", f"{_number(call_mj)} mJ a call, {_number(watts)} W ({source}, the whole machine's share included)"
+    )
+
+
+def _operator_table(measurement: Measurement) -> list[str]:
+    times = operator_times(measurement)
+    rows = [(_shortened(name), f"{time_us:,.1f}", f"{share:.0%}") for name, time_us, share in times]
+    return _table([("operator", "µs in one inference", "share"), *rows]) if rows else []
+
+
+def _shortened(name: str) -> str:
+    """Returns the operator and the end of its name if that is long: graphs name their nodes like paths."""
+    operator, _, node = name.partition(" ")
+    room = max(_MAX_OPERATOR_WIDTH - len(operator) - 2, 1)
+    return name if len(name) <= _MAX_OPERATOR_WIDTH else f"{operator} …{node[-room:]}"
 
 
 def _count_lines(count: InstructionCount) -> list[str]:
     spread = "the same" if count.least == count.most else f"{count.least:,} to {count.most:,}"
     return [
-        f"  processor   {count.cpu}, emulated",
-        f"  counted     {count.instructions:,} instructions in one inference",
-        f"              ({count.inferences} inferences, {spread})",
-        "              This is no latency: only a board tells how long they take.",
+        *_entry("processor", f"{count.cpu}, emulated"),
+        *_entry("counted", f"{count.instructions:,} instructions in one inference"),
+        *_entry("", f"({count.inferences} inferences, {spread})"),
+        *_entry("", "This is no latency: only a board tells how long they take."),
     ]
 
 
 def _estimate_lines(estimate: Estimate) -> list[str]:
-    parts = ", ".join(f"{name} {format_us(value)}" for name, value in estimate.parts.items())
+    band = f"error band {format_us(estimate.low_us)} to {format_us(estimate.high_us)}"
     return [
-        f"  estimated   {format_us(estimate.latency_us)} (error band {format_us(estimate.low_us)} to "
-        f"{format_us(estimate.high_us)})",
-        *textwrap.wrap(parts, WIDTH, initial_indent="  of it       ", subsequent_indent=14 * " "),
-        *textwrap.wrap(
-            estimate.band, WIDTH, initial_indent="  band        ", subsequent_indent=14 * " ", break_on_hyphens=False
-        ),
+        *_entry("estimated", f"{format_us(estimate.latency_us)} ({band})"),
+        *_entry("of it", ", ".join(f"{name} {format_us(value)}" for name, value in estimate.parts.items())),
+        *_entry("band", estimate.band),
     ]
 
 
@@ -218,10 +376,25 @@ def _join(names: Sequence[str], num_all: int) -> str:
     return "all" if 1 < num_all == len(names) else "; ".join(names)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    columns = [column for column in zip(*rows, strict=True) if any(column)]
-    widths = [max(map(len, column)) for column in columns]
-    rows = list(zip(*columns, strict=True))
+def _table(rows: Sequence[Sequence[str]], num_titles: int = 1) -> list[str]:
+    """Aligns cells.
+
+    Args:
+        rows: A header, then at least one row.
+        num_titles: How many cells at the beginning of a row tell what it is about. They get a line of their own where
+            the table would be too wide.
+    """
+    lines = _aligned(rows)
+    if max(map(len, lines)) <= WIDTH:
+        return lines
+    titles = ["", *(", ".join(filter(None, row[:num_titles])) for row in rows[1:])]
+    cells = [line[2:] for line in _aligned([("  ", *row[num_titles:]) for row in rows])]
+    return [line for title, row in zip(titles, cells, strict=True) for line in (*_indented(title), row)]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    rows = without_empty(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  "
         + "  ".join(

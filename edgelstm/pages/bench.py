@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from edgelstm.errors import OutputError
 from edgelstm.pages import plots
 from edgelstm.targets.harness import BenchResult
 from edgelstm.targets.measurement import Measurement
 from edgelstm.targets.naming import name_all
-from edgelstm.targets.text import format_us
+from edgelstm.targets.text import (
+    format_us,
+    further_rows,
+    operator_times,
+    silent_runtimes,
+)
 
 LABELS = {
     "measured": "measured",
@@ -19,7 +26,6 @@ LABELS = {
     "estimated": "estimated, not measured",
 }
 _SETTINGS = ("threads", "batch", "length")
-_MAX_OPERATORS = 12
 
 _CSS = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2430; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
@@ -27,7 +33,8 @@ h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 
 .kind { font-size: .8rem; font-weight: 600; padding: .1rem .5rem; border-radius: 1rem; margin-left: .5rem;
   vertical-align: middle; }
 .measured { background: #dcebf3; } .emulated { background: #f9ead5; } .estimated { background: #ece3f2; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto;
+  margin: 1rem 0; }
 th, td { padding: .25rem .55rem; text-align: right; border-bottom: 1px solid #e6e8eb; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { font-weight: 600; color: #566070; }
 .note { color: #566070; } .warning { background: #fff4d6; padding: .3rem .7rem; margin: .3rem 0; }
@@ -91,12 +98,15 @@ def _section(result: BenchResult, indices: Sequence[int]) -> str:
     """Returns what one target told."""
     first = result.measurements[indices[0]]
     chosen = [result.measurements[index] for index in indices]
-    named = list(zip(name_all(chosen), chosen, strict=True))
+    names = name_all(chosen)
+    named = list(zip(names, chosen, strict=True))
     warnings = dict.fromkeys(f"{name}: {text}" for name, each in named for text in each.warnings)
     parts = [
         f'<h2>{_text(first.target)}<span class="kind {first.kind}">{LABELS[first.kind]}</span></h2>',
         f'<p class="note">{_text(_machine(first))}</p>',
-        _table(result, indices, [name for name, _ in named]),
+        _table(result, indices, names),
+        *([_html_table(further_rows(names, chosen))] if first.kind == "measured" else []),
+        *(f'<p class="note">{_text(text)}</p>' for text in silent_runtimes(chosen)),
         *(f'<p class="warning">{_text(warning)}</p>' for warning in warnings),
         *_plots(first.kind, named),
     ]
@@ -112,7 +122,8 @@ def _plots(kind: str, named: plots.Named) -> Iterable[str]:
         return
     if kind == "measured":
         yield "<h3>Latency</h3>" + plots.draw_distributions(named)
-        yield "<h3>In order</h3>" + plots.draw_course(named)
+        if any(plots.has_samples(each) for _, each in named):
+            yield "<h3>In order</h3>" + plots.draw_course(named)
     if len({each.sha256 for _, each in named}) > 1:
         yield "<h3>Size against latency</h3>" + plots.draw_tradeoff(named)
     for setting in _SETTINGS:
@@ -120,14 +131,10 @@ def _plots(kind: str, named: plots.Named) -> Iterable[str]:
         if series:
             yield f"<h3>Scaling over {setting}</h3>" + plots.draw_scaling(series, setting)
     for name, each in named:
-        operators = _operators(each)
-        if operators:
-            bars = plots.draw_bars(
-                [key for key, _ in operators],
-                [share for _, share in operators],
-                "µs in one call",
-                lambda value: f"{value:.3g}",
-            )
+        times = operator_times(each)
+        if times:
+            labels, values = [key for key, _, _ in times], [time_us for _, time_us, _ in times]
+            bars = plots.draw_bars(labels, values, "µs in one inference", lambda value: f"{value:.3g}")
             yield f"<h3>Operators of {_text(name)}</h3>{bars}"
     if kind == "estimated":
         parts = [each.estimate.parts for _, each in named if each.estimate]
@@ -135,31 +142,29 @@ def _plots(kind: str, named: plots.Named) -> Iterable[str]:
         yield f"<h3>Where the time goes, by the estimate</h3>{bars}"
 
 
-def _series(named: plots.Named, setting: str) -> dict[str, list[tuple[int, float]]]:
-    """Returns latencies over the values of one setting, for what differs in nothing else."""
-    series: dict[str, list[tuple[int, float]]] = {}
+def _series(named: plots.Named, setting: str) -> list[tuple[str, list[tuple[int, float]]]]:
+    """Returns latencies in µs over the values of one setting, for what differs in nothing else."""
+    latencies: dict[object, dict[int, float]] = {}
+    models: dict[object, Measurement] = {}
+    neutral: dict[str, Any] = {setting: 1}
     for _, each in named:
         value = getattr(each.settings, setting)
         if value is None:
             continue
-        rest = [str(getattr(each.settings, other)) for other in _SETTINGS if other != setting]
-        name = " ".join([each.artifact.name, each.runtime, *rest])
-        latency = each.statistics.p50_us if each.statistics else each.estimate.latency_us if each.estimate else 0.0
-        series.setdefault(name, []).append((value, latency))
-    found = {name: points for name, points in series.items() if len(points) > 1}
-    short = {name: name.split()[0] for name in found}
-    return {short[name] if len(set(short.values())) == len(found) else name: points for name, points in found.items()}
+        alike = replace(each, settings=replace(each.settings, **neutral))
+        key = (each.sha256, each.artifact, each.runtime, alike.settings)
+        models.setdefault(key, alike)
+        latencies.setdefault(key, {}).setdefault(value, _latency_us(each))
+    keys = [key for key, points in latencies.items() if len(points) > 1]
+    names = name_all([models[key] for key in keys])
+    return [(name, list(latencies[key].items())) for name, key in zip(names, keys, strict=True)]
 
 
-def _operators(measurement: Measurement) -> list[tuple[str, float]]:
-    """Returns the time of the operators that take the most, in µs of one call."""
-    if not measurement.processes or not measurement.processes[0].operators:
-        return []
-    totals: dict[str, float] = {}
-    for entry in measurement.processes[0].operators:
-        name = f"{entry['operator']} {entry['name']}".strip()
-        totals[name] = totals.get(name, 0.0) + entry["total_us"] / entry["calls"]
-    return sorted(totals.items(), key=lambda item: -item[1])[:_MAX_OPERATORS]
+def _latency_us(measurement: Measurement) -> float:
+    if measurement.statistics:
+        return measurement.statistics.p50_us
+    assert measurement.estimate
+    return measurement.estimate.latency_us
 
 
 def _table(result: BenchResult, indices: Sequence[int], names: Sequence[str]) -> str:
@@ -177,6 +182,10 @@ def _table(result: BenchResult, indices: Sequence[int], names: Sequence[str]) ->
         if ratio and ratio.is_known and ratio.low != ratio.high:
             against += f" ({ratio.low:.2f} to {ratio.high:.2f})"
         rows.append((name, f"{each.size_bytes / 1024:,.1f}", *_cells(each), against))
+    return _html_table(rows)
+
+
+def _html_table(rows: Sequence[Sequence[str]]) -> str:
     head, *body = ["".join(f"<{tag}>{_text(cell)}</{tag}>" for cell in row) for row, tag in _tagged(rows)]
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in body)}</table>"
 
@@ -188,7 +197,8 @@ def _tagged(rows: Sequence[Sequence[str]]) -> Iterable[tuple[Sequence[str], str]
 def _cells(measurement: Measurement) -> tuple[str, ...]:
     if statistics := measurement.statistics:
         times = (statistics.min_us, statistics.p90_us, statistics.p99_us, statistics.max_us)
-        band = f"{format_us(statistics.p50_low_us)} to {format_us(statistics.p50_high_us)}"
+        low, high = format_us(statistics.p50_low_us), format_us(statistics.p50_high_us)
+        band = "one process" if len(measurement.processes) == 1 else f"{low} to {high}"
         return format_us(statistics.p50_us), band, *map(format_us, times), str(statistics.num_samples)
     if count := measurement.count:
         parts = (count.parts.get(name) for name in ("multiply_adds", "loads", "stores"))

@@ -11,7 +11,7 @@ from edgelstm.pages import plots
 from edgelstm.pages.bench import check_page, write_page
 from edgelstm.targets.harness import BenchResult, Failure
 from edgelstm.targets.subjects import Settings
-from tests.targets.made import PLAN, emulated, estimated, measured, processes
+from tests.targets.made import PLAN, emulated, estimated, measured, processes, summarized
 
 
 @pytest.fixture
@@ -25,6 +25,19 @@ def page(tmp_path):
         return path.read_text(encoding="utf-8")
 
     return write
+
+
+@pytest.fixture
+def curves(monkeypatch):
+    """The scaling curves that are drawn, by the setting."""
+    drawn = {}
+    monkeypatch.setattr(plots, "draw_scaling", lambda series, setting: str(drawn.setdefault(setting, series)))
+    return drawn
+
+
+def exact(median_us: float, **changes):
+    """A measurement without noise."""
+    return measured(processes=processes(median_us, spread=0.0), **changes)
 
 
 def text_of(page: str) -> str:
@@ -72,6 +85,62 @@ def test_scaling_is_drawn_where_one_setting_differs(page):
     assert "Scaling over threads" in text
     assert "Scaling over batch" not in text
     assert "Scaling over" not in page(measured(100.0), measured(50.0, name="n.tflite", sha256="n"))
+    assert "Scaling over batch" in page(*(estimated(10.0 * n, settings=Settings(batch=n)) for n in (1, 2)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": Settings(delegate="libx.so")},
+        {"settings": Settings(mode="eager")},
+        {"settings": Settings(dtype="float16")},
+        {"settings": Settings(threads=2, delegate="libx.so")},
+        {"settings": Settings(batch=8)},
+        {"settings": Settings(threads=2, batch=8)},
+        {"settings": Settings(threads=2), "runtime": "tflite-runtime"},
+        {"settings": Settings(threads=2), "sha256": "other"},
+        {"settings": Settings(threads=2), "artifact": Path("other/m.tflite")},
+        {},
+    ],
+)
+def test_what_differs_in_more_than_one_setting_is_no_curve(page, change):
+    assert "Scaling over" not in page(measured(100.0), measured(50.0, **change))
+
+
+def test_each_way_to_run_a_model_has_a_curve_of_its_own(page, curves):
+    ways = [Settings(threads=n, delegate=path) for path in (None, "lib/libx.so") for n in (1, 2, 4)]
+    times = [120.0, 70.0, 40.0, 60.0, 35.0, 20.0]
+    page(*(exact(time, settings=way) for time, way in zip(times, ways, strict=True)))
+    assert curves == {
+        "threads": [
+            ("m", [(1, 120.0), (2, 70.0), (4, 40.0)]),
+            ("m, libx.so", [(1, 60.0), (2, 35.0), (4, 20.0)]),
+        ]
+    }
+
+
+def test_curves_are_of_one_file_on_one_runtime(page, curves):
+    made = [
+        exact(10.0 * n * factor, settings=Settings(batch=n), name=name, sha256=name, runtime=runtime)
+        for factor, name, runtime in [
+            (1, "a/m.onnx", "onnxruntime"),
+            (2, "a/m.onnx", "openvino"),
+            (3, "b/m.onnx", "openvino"),
+        ]
+        for n in (1, 8)
+    ]
+    page(*made, exact(5.0, name="n.onnx", sha256="n", settings=Settings(batch=1)))
+    assert curves == {
+        "batch": [
+            ("a/m, onnxruntime", [(1, 10.0), (8, 80.0)]),
+            ("a/m, openvino", [(1, 20.0), (8, 160.0)]),
+            ("b/m, openvino", [(1, 30.0), (8, 240.0)]),
+        ]
+    }
+
+
+def test_what_was_measured_twice_is_no_curve(page):
+    assert "Scaling over" not in page(exact(100.0), exact(101.0))
 
 
 def test_size_against_latency_says_the_score(page):
@@ -81,10 +150,46 @@ def test_size_against_latency_says_the_score(page):
 
 
 def test_operators_are_drawn(page):
-    operators = [{"name": "lstm", "operator": "LSTM", "calls": 10, "total_us": 500.0}]
+    operators = [{"name": "lstm", "operator": "LSTM", "inferences": 10, "calls": 240, "total_us": 1230.0}]
     text = page(measured(processes=(replace(processes(100.0)[0], operators=operators),)))
     assert "Operators of m<" in text
     assert "LSTM lstm" in text
+    assert ">123<" in text
+    assert "µs in one inference" in text
+    page(measured(processes=(replace(processes(100.0)[0], operators=[{**operators[0], "total_us": 0}]),)))
+
+
+def test_runtimes_that_tell_no_times_by_operator_are_named(page):
+    text = text_of(page(measured(plan=PLAN.with_operators(True))))
+    assert "no runtime here tells times by operator (ai-edge-litert)" in text
+    assert "by operator" not in page(measured())
+
+
+def test_start_memory_rate_and_energy_are_told(page):
+    energy = {"source": "rapl:package-0", "joules": 2.0, "seconds": 0.5, "calls": 1000}
+    process = replace(processes(100.0, spread=0.0)[0], energy=energy)
+    text = text_of(page(measured(processes=(process,)), exact(200.0, name="n.tflite")))
+    assert " load first call memory calls/s mJ/call " in text
+    assert " m 900 µs 400 µs 6.0 MiB 10,000 2 " in text
+    assert " n 900 µs 400 µs 6.0 MiB 5,000 " in text
+    assert "calls/s" not in page(emulated(10), estimated(10.0))
+
+
+def test_the_median_of_one_process_has_no_confidence(page):
+    assert "100 µs one process 100 µs" in text_of(page(measured(processes=processes(100.0, count=1, spread=0.0))))
+
+
+def test_a_summary_without_single_calls_is_drawn(page):
+    text = page(summarized(100.0), summarized(300.0, name="n.tflite", sha256="n"))
+    assert "without dots only a summary is known" in text
+    assert "In order" not in text
+    assert "Size against latency" in text
+    assert "without dots" not in page(measured())
+    page(replace(summarized(), processes=()))
+    both = page(measured(target="adb:SERIAL"), summarized(300.0, name="n.tflite"))
+    assert "each dot a call" in both
+    assert "without dots" in both
+    assert "In order" in both
 
 
 def test_what_failed_and_what_is_doubtful_is_said(page):

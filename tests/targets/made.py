@@ -12,7 +12,7 @@ import numpy as np
 from edgelstm.targets.base import Report, Run, Session, Target
 from edgelstm.targets.measurement import Estimate, InstructionCount, Kind, Measurement, ProcessSamples
 from edgelstm.targets.plans import BenchPlan
-from edgelstm.targets.statistics import summarize
+from edgelstm.targets.statistics import Statistics, summarize
 from edgelstm.targets.subjects import Settings, Subject
 
 PLAN = BenchPlan(warmup_s=0.0, max_s=0.1, num_processes=3)
@@ -35,6 +35,25 @@ def measured(median_us: float = 100.0, *, name: str = "m.tflite", target: str = 
     return _made(
         "measured", name, target, processes=taken, statistics=summarize([p.samples_ns for p in taken]), **changes
     )
+
+
+def summarized(median_us: float = 100.0, *, name: str = "m.tflite", count: int = 1, **changes: Any) -> Measurement:
+    """Returns a measurement of some processes that told a summary and no single calls."""
+    statistics = Statistics(
+        num_samples=50,
+        min_us=0.8 * median_us,
+        p50_us=median_us,
+        p90_us=1.25 * median_us,
+        p99_us=2 * median_us,
+        max_us=2 * median_us,
+        p50_low_us=0.99 * median_us,
+        p50_high_us=1.01 * median_us,
+        confidence=0.95,
+        stable=False,
+        stability="Single durations are not known.",
+    )
+    told = tuple(ProcessSamples([], [], 900.0, 400.0) for _ in range(count))
+    return _made("measured", name, "adb:SERIAL", processes=told, statistics=statistics, **changes)
 
 
 def emulated(instructions: int, *, name: str = "m.tflite", **changes: Any) -> Measurement:

@@ -32,7 +32,7 @@ BENCHMARK_VARIABLE = "EDGELSTM_ANDROID_BENCHMARK"
 """Names the native benchmark_model, a file here."""
 
 PYTHON_VARIABLE = "EDGELSTM_ANDROID_PYTHON"
-"""Names the Python there, or the words that start it: "run-as com.termux …/python3"."""
+"""Names the Python there."""
 
 _SERIAL = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:-]*)?")
 
@@ -48,6 +48,7 @@ class AdbTarget(WorkerTarget):
     """
 
     kind: Kind = "measured"
+    is_here = False
 
     def __init__(
         self, name: str, *, benchmark: str | Path | None = None, python: str | None = None, timeout_s: float = 600.0

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgelstm.errors import TargetError
 from edgelstm.targets.remote.shell import Shell
 
 _SCRIPT = str(Path(__file__).parent / "facts.sh")
 
 THERMAL_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 """Android's PowerManager.THERMAL_STATUS_*: from "light" on the device slows down so that it stays cool."""
+
+_NUMBERS = ("num_cores", "clock_khz", "load_average", "thermal_status")
+_NOT_TOLD = ("", "<unknown>", "<unsupported>")
+"""What the kernel says of a clock that it cannot read."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +56,40 @@ def read_facts(shell: Shell) -> Facts:
     """Reads what the device tells now.
 
     Raises:
-        TargetError: If there is no connection.
+        TargetError: If there is no connection, or the answer is nonsense.
     """
     pairs = [line.partition("=")[::2] for line in shell.ask(_SCRIPT).splitlines() if "=" in line]
-    told = {name: value.strip() for name, value in pairs if name != "temperature" and value.strip()}
-    temperatures = [_celsius(float(value)) for name, value in pairs if name == "temperature" and _is_number(value)]
+    try:
+        return _facts([(name, value.strip()) for name, value in pairs if value.strip() not in _NOT_TOLD])
+    except ValueError as error:
+        raise TargetError(
+            f"{shell.name}: it told nonsense of itself ({error}). Start it anew, then run the same again."
+        ) from error
+
+
+def _facts(pairs: list[tuple[str, str]]) -> Facts:
+    """Makes facts of what was told.
+
+    Raises:
+        ValueError: If a number is none.
+    """
+    told = dict(pairs)
+    numbers = {name: _number(name, told[name]) for name in _NUMBERS if name in told}
+    temperatures = [_celsius(_number(name, value)) for name, value in pairs if name == "temperature"]
     device = " ".join(told[name] for name in ("maker", "model") if name in told)
-    status = int(told["thermal_status"]) if told.get("thermal_status", "").isdigit() else 0
     return Facts(
         machine={
             "device": device or None,
             "cpu": told.get("soc") or told.get("platform"),
-            "num_cores": int(told.get("num_cores", 0)) or None,
+            "num_cores": int(numbers.get("num_cores", 0)) or None,
             "governor": told.get("governor"),
             "system": f"Android {told['release']}" if "release" in told else "Android",
             "architecture": told.get("architecture"),
-            "load_average": float(told["load_average"]) if _is_number(told.get("load_average", "")) else None,
+            "load_average": numbers.get("load_average"),
         },
-        clock_khz=int(told["clock_khz"]) if told.get("clock_khz", "").isdigit() else None,
+        clock_khz=int(numbers["clock_khz"]) if "clock_khz" in numbers else None,
         temperature_c=max(temperatures, default=None),
-        thermal_status=min(status, len(THERMAL_STATUS) - 1),
+        thermal_status=min(max(int(numbers.get("thermal_status", 0)), 0), len(THERMAL_STATUS) - 1),
         read_at_s=time.monotonic(),
     )
 
@@ -102,9 +122,12 @@ def _celsius(value: float) -> float:
     return value / 1000 if abs(value) >= 1000 else value / 10 if abs(value) >= 200 else value
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _number(name: str, text: str) -> float:
+    """Reads a number.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", text):
+        raise ValueError(f"{name} is {text[:40]!r}")
+    return float(text)

@@ -16,7 +16,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from edgelstm.errors import ModelRunError
+from edgelstm.errors import ModelRunError, TargetError
 from edgelstm.targets.adb.facts import phone_warnings, read_facts
 from edgelstm.targets.base import Run, Session
 from edgelstm.targets.measurement import Measurement, ProcessSamples
@@ -27,8 +27,8 @@ from edgelstm.targets.statistics import CONFIDENCE, Statistics
 from edgelstm.targets.subjects import Subject
 
 RUNTIME = "benchmark_model"
-_NUMBER = r"([0-9.]+(?:e[+-]?[0-9]+)?)"
-_COUNT = re.compile(r"\bcount=([0-9]+)\b(.*)")
+_NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,18})?(?:e[+-]?[0-9]{1,2})?)(?![0-9.e])"
+_COUNT = re.compile(r"\bcount=([0-9]{1,18})\b(.*)")
 _PAIR = re.compile(rf"\b(first|curr|min|max|avg|std|p5|median|p95)={_NUMBER}")
 _TIMINGS = re.compile(rf"Inference timings in us: Init: {_NUMBER}, First inference: {_NUMBER}")
 _NORMAL_95 = 1.96
@@ -42,6 +42,9 @@ def parse_output(text: str) -> dict[str, float] | None:
     Returns:
         "count", "min", "max", "avg", "std", "init", "first_inference" and, if they were printed, "median" and "p95",
         all in µs; None if the tool did not come to its end.
+
+    Raises:
+        ValueError: If the numbers cannot be those of calls.
     """
     counts, timings = _COUNT.findall(text), _TIMINGS.search(text)
     if len(counts) < 2 or timings is None:
@@ -53,7 +56,7 @@ def parse_output(text: str) -> dict[str, float] | None:
     same = values["curr"]  # all that is printed where all are the same
     summary = {name: values.get(name, same) for name in ("min", "max", "avg")}
     known = {name: values[name] for name in ("median", "p95") if name in values}
-    return {
+    told = {
         "count": float(count),
         **summary,
         "std": values.get("std", 0.0),
@@ -61,6 +64,10 @@ def parse_output(text: str) -> dict[str, float] | None:
         "init": float(timings[1]),
         "first_inference": float(timings[2]),
     }
+    is_whole = "(all same)" in rest or {"min", "max", "avg", "std"} <= values.keys()
+    if not is_whole or told["count"] < 1 or not told["min"] <= told["avg"] <= told["max"]:
+        raise ValueError(f"count={count}{rest[:80]}")
+    return told
 
 
 def combine(summaries: list[dict[str, float]]) -> Statistics:
@@ -122,8 +129,13 @@ class NativeSession(Session):
             raise ModelRunError(
                 f"{shown}: {RUNTIME} was stopped after {self._timeout_s:g} s. Give it fewer calls or more time."
             ) from error
-        summary = parse_output(done.output + done.notes)
-        if done.status or summary is None:
+        try:
+            summary = None if done.status else parse_output(done.output + done.notes)
+        except ValueError as error:
+            raise TargetError(
+                f"{shown}: {RUNTIME} told nonsense ({error}). Check that the tool is TensorFlow Lite's own."
+            ) from error
+        if summary is None:
             raise ModelRunError(f"{shown}: {_what_went_wrong(done)}")
         after = read_facts(self._place.shell)
         conditions = [before.condition("before", before), after.condition("after", before)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgelstm.errors import TargetError
-from edgelstm.targets.remote.shell import last_line
+from edgelstm.targets.remote.shell import last_line, read_text
 
 LIST_TIMEOUT_S = 20
 """The first call of a day starts adb's server, which takes some seconds."""
@@ -72,15 +72,14 @@ def list_devices(program: str) -> list[Device]:
         TargetError: If adb does not work.
     """
     try:
-        done = subprocess.run(
-            [program, "devices", "-l"], capture_output=True, text=True, timeout=LIST_TIMEOUT_S, check=False
-        )
-        trouble = last_line(done.stderr) or f"status {done.returncode}" if done.returncode else ""
+        done = subprocess.run([program, "devices", "-l"], capture_output=True, timeout=LIST_TIMEOUT_S, check=False)
+        output = read_text(done.stdout)
+        trouble = last_line(read_text(done.stderr)) or f"status {done.returncode}" if done.returncode else ""
     except (OSError, subprocess.TimeoutExpired) as error:
         trouble = str(error)
     if trouble:
         raise TargetError(f"adb: its devices cannot be listed: {trouble}. Try: adb kill-server; adb devices.")
-    lines = done.stdout.partition("List of devices attached")[2].splitlines()
+    lines = output.partition("List of devices attached")[2].splitlines()
     return [_read_line(line) for line in lines if line.strip() and not line.startswith("*")]
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from edgelstm.errors import TargetError
 from edgelstm.targets.adb.problems import INSTALL, choose_device, find_adb, list_devices
-from edgelstm.targets.remote.shell import Shell, last_line
+from edgelstm.targets.remote.shell import Shell, last_line, read_text
 
 TERMUX = "/data/data/com.termux/files/usr/bin/python3"
-"""The Python of Termux, an app that brings a Linux userland to a phone. Only Termux itself, or root, may start it."""
+"""The Python of Termux, an app that brings a Linux userland to a phone. adb may start it only as root."""
 
 
 class AdbShell(Shell):
@@ -20,7 +20,6 @@ class AdbShell(Shell):
         serial: Of the device.
     """
 
-    umask = "022"  # a Python may have to be run as another user
     folders = ("/data/local/tmp",)
 
     def __init__(self, name: str, serial: str, python: str | None) -> None:
@@ -35,7 +34,7 @@ class AdbShell(Shell):
             raise TargetError(f"{name}: there is no adb program here; {INSTALL}.")
         self._program = program
         self.serial = choose_device(name, serial, list_devices(program)).serial
-        self.pythons = (python,) if python else ("python3", TERMUX, f"run-as com.termux {TERMUX}")
+        self.pythons = (python,) if python else ("python3", TERMUX)
 
     def command(self, line: str, *, first: bool = False) -> list[str]:
         """Returns the adb command line; see `Shell.command`."""
@@ -54,8 +53,10 @@ class AdbShell(Shell):
             f"{self.name}: adb shell does not work{f' ({said})' if said else ''}. Try: adb -s {self.serial} shell ls."
         )
 
-    def how_to_set_up(self) -> str:
+    def how_to_set_up(self, runtime: str | None = None) -> str:
         """Says which ways there are; see `Shell.how_to_set_up`."""
+        if runtime is not None:
+            return "Name a Python there that has it by EDGELSTM_ANDROID_PYTHON"
         return (
             "Name the native tool by EDGELSTM_ANDROID_BENCHMARK=/path/to/benchmark_model, or a Python there that has "
             "numpy and a runtime by EDGELSTM_ANDROID_PYTHON"
@@ -63,15 +64,14 @@ class AdbShell(Shell):
 
     def send(self, path: Path, destination: str, timeout_s: float) -> bool:
         """Copies a file by `adb push`; see `Shell.send`."""
-        done = subprocess.run(
-            [self._program, "-s", self.serial, "push", str(path), destination],
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        # Absolute, so that its name is not taken for an option.
+        command = [self._program, "-s", self.serial, "push", str(path.absolute()), destination]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
+        except OSError as error:
+            raise TargetError(self.cannot_start(error)) from error
         if done.returncode:
-            reason = last_line(done.stderr + done.stdout).removeprefix("adb: error: ")
+            reason = last_line(read_text(done.stderr + done.stdout)).removeprefix("adb: error: ")
             raise TargetError(
                 f"{self.name}: {path.name} ({path.stat().st_size:,} bytes) cannot be written to "
                 f"{destination.rpartition('/')[0]}: {reason}. Free some space there, and check that it is plugged in."

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import subprocess
 import threading
 import time
-from typing import Any
 
 from edgelstm.errors import TargetError
-from edgelstm.targets.remote.shell import MARK, Shell
+from edgelstm.targets.remote.exchange import MARK, MOST_NOTES, check_length, end_group, has_ended
+from edgelstm.targets.remote.shell import Shell, read_text
 
 START_TIMEOUT_S = 90.0
 END_TIMEOUT_S = 15.0
+PATIENCE_S = 2.0
+"""Seconds in which the local program may end by itself."""
+
 BEAT_S = 10.0
 WATCH_S = 30
 """Seconds between signs of life, and between looks for them there. Both cost the device next to nothing."""
@@ -36,8 +38,9 @@ class Guard:
         self._shell = shell
         arguments = (str(watch_s), *shell.folders)
         self._process, text = shell.start("guard.sh", *arguments)
-        self._notes: list[bytes] = []
+        self._notes = bytearray()
         self._output = b""
+        self._over, self._tell_over = os.pipe()
         # Read all the time: a pipe that is full would stop the connection.
         self._reader = threading.Thread(target=self._read_notes, daemon=True)
         self._reader.start()
@@ -57,7 +60,7 @@ class Guard:
         Raises:
             TargetError: If it is not.
         """
-        if self._process.poll() is not None:
+        if has_ended(self._process):
             raise TargetError(self._shell.lost(self._text()))
 
     def close(self) -> None:
@@ -86,12 +89,15 @@ class Guard:
         descriptor, deadline = self._process.stdout.fileno(), time.monotonic() + timeout_s
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, selectors.EVENT_READ)
-            while selector.select(max(0.0, deadline - time.monotonic())):
+            while (left := deadline - time.monotonic()) > 0:  # also where it never stops talking
+                if not selector.select(left):
+                    break
                 received = os.read(descriptor, 4096)
                 if not received:
                     raise TargetError(self._why_ended())
                 self._output += received
-                lines = self._output.decode(errors="replace").partition(f"{MARK}\n")[2].split("\n")[:-1]
+                check_length(self._output, self._shell.name)
+                lines = read_text(self._output.partition(f"{MARK}\n".encode())[2]).split("\n")[:-1]
                 found = next((line for line in lines if line.startswith(beginnings)), None)
                 if found is not None:
                     return found
@@ -104,7 +110,7 @@ class Guard:
         self._reader.join(1)
         if MARK.encode() in self._output:
             return self._shell.lost(self._text())
-        return self._shell.explain(self._text().strip() or self._output.decode(errors="replace"))
+        return self._shell.explain(self._text().strip() or read_text(self._output))
 
     def _write(self, text: bytes) -> None:
         assert self._process.stdin is not None
@@ -117,27 +123,30 @@ class Guard:
             self._write(b"beat\n")
 
     def _read_notes(self) -> None:
+        """Reads stderr to its end, or to that of this object: what the local program started may keep it open."""
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self._notes.append(line)
+        with selectors.DefaultSelector() as selector:
+            for source in (self._process.stderr, self._over):
+                selector.register(source, selectors.EVENT_READ)
+            while all(key.fd != self._over for key, _ in selector.select()):
+                received = os.read(self._process.stderr.fileno(), 4096)
+                if not received:
+                    return
+                self._notes += received
+                del self._notes[:-MOST_NOTES]
 
     def _text(self) -> str:
-        return b"".join(self._notes).decode(errors="replace")
+        return read_text(bytes(self._notes))
 
     def _stop(self) -> None:
-        """Ends the local process: by itself, once its input has ended, or else by force."""
+        """Ends the local process and what it started: by itself, once its input has ended, or else by force."""
+        assert self._process.stdin is not None
         with contextlib.suppress(OSError, ValueError):
-            _close(self._process.stdin)
-        try:
-            self._process.wait(2)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join(2)
-        _close(self._process.stdout)
-        _close(self._process.stderr)
-
-
-def _close(stream: Any) -> None:
-    if stream is not None:
-        stream.close()
+            self._process.stdin.close()
+        end_group(self._process, PATIENCE_S)
+        os.close(self._tell_over)
+        self._reader.join()
+        os.close(self._over)
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()

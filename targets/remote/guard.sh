@@ -6,30 +6,46 @@
 watch=$1
 shift
 wanted_kib=102400
+# Numbers of processes say nothing on another host, or in another container, that shares the folder.
+here="$(uname -n) $(readlink /proc/self/ns/pid 2>/dev/null || echo none)"
 
 end() {
   trap '' HUP INT TERM PIPE
+  # A command that starts only now looks for the guard after it has written down its number: it ends by itself.
+  mv -f "$folder/guard" "$folder/over" 2>/dev/null || rm -f "$folder/guard"
   stop_workers "$folder"
   rm -rf "$folder" 2>/dev/null || { sleep 1; rm -rf "$folder"; }
 }
 
+is_number() {
+  case $1 in
+    '' | *[!0-9]*) return 1 ;;
+  esac
+}
+
+# remove_stale FOLDER: only what a guard of this host says was its own is removed with all that is in it.
 remove_stale() {
-  for old in "$1"/edgelstm-run-??????; do
+  for old in "$1"/.edgelstm-run.??????????; do
     if [ ! -d "$old" ] || [ -L "$old" ] || [ ! -O "$old" ]; then continue; fi
-    if [ -f "$old/guard" ]; then
-      read -r process start < "$old/guard"
-      if [ "$(identity "$process")" = "$process $start" ]; then continue; fi
-    elif [ -z "$(find "$old" -prune -mmin +60 2>/dev/null)" ]; then
-      continue
+    process='' start='' where=''
+    for file in "$old/over" "$old/guard"; do
+      if [ -f "$file" ] && [ ! -L "$file" ]; then read -r process start where < "$file"; fi
+    done
+    if ! is_number "$process" || ! is_number "$start" || [ -z "$where" ]; then
+      if [ -n "$(find "$old" -prune -mmin +60 2>/dev/null)" ]; then
+        rm -f "$old/probe"
+        rmdir "$old"
+      fi
+    elif [ "$where" = "$here" ] && [ "$(identity "$process")" != "$process $start" ]; then
+      stop_workers "$old"
+      rm -rf "$old"
     fi
-    stop_workers "$old"
-    rm -rf "$old"
   done
 }
 
 # usable FOLDER: whether files can be written there and run.
 usable() {
-  probe=$(mktemp -d "$1/edgelstm-run-XXXXXX" 2>/dev/null) || return 1
+  probe=$(mktemp -d "$1/.edgelstm-run.XXXXXXXXXX" 2>/dev/null) || return 1
   interpreter=/bin/sh
   if [ ! -x "$interpreter" ]; then interpreter=/system/bin/sh; fi  # Android before 10
   printf '#!%s\nexit 0\n' "$interpreter" > "$probe/probe" && chmod 700 "$probe/probe" && "$probe/probe"
@@ -38,7 +54,7 @@ usable() {
   return $status
 }
 
-place= most=-1
+place='' most=-1
 for base in "$TMPDIR" "$@"; do
   case $base in
     '~'*) base=$HOME${base#'~'} ;;
@@ -54,7 +70,7 @@ if [ -z "$place" ]; then
   echo "failed no folder there can be written to and run from (tried ${TMPDIR:+$TMPDIR }$*)"
   exit 97
 fi
-folder=$(mktemp -d "$place/edgelstm-run-XXXXXX") && identity $$ > "$folder/guard" && echo 0 > "$folder/beat" || {
+folder=$(mktemp -d "$place/.edgelstm-run.XXXXXXXXXX") && echo "$(identity $$) $here" > "$folder/guard" && echo 0 > "$folder/beat" || {
   rm -rf "$folder"
   echo "failed nothing can be written to $place, where $(free_kib "$place") KiB are free"
   exit 97

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from edgelstm.errors import ModelRunError, TargetError
-from edgelstm.runtime.child import PROTOCOL, conclude, worker_file
+from edgelstm.runtime.child import PROTOCOL, worker_file
 from edgelstm.runtime.interpreters import PACKAGES
+from edgelstm.targets.remote.events import read_events
 from edgelstm.targets.remote.guard import BEAT_S, WATCH_S, Guard
 from edgelstm.targets.remote.pythons import RemotePython, choose_python
-from edgelstm.targets.remote.shell import DAMAGED, LOST, NO_SPACE, Done, Shell, last_line
+from edgelstm.targets.remote.shell import DAMAGED, LOST, NO_SPACE, Done, NoShellError, Shell, last_line, read_number
 
 SLOWEST_BYTES_PER_S = 50_000
 """A connection that is slower is taken for a hang."""
+
+LONGEST_NAME = 100
+"""Characters of a file's own name that are kept there: no usual file system takes more than 255, some only 143."""
 
 KILLED = -9
 
@@ -79,12 +83,12 @@ class RemotePlace:
     def run_worker(self, plan: dict[str, Any], *, timeout_s: float) -> list[dict[str, Any]]:
         """Runs one plan; see `Place.run_worker`."""
         python = self.python
-        self._check_runtime(str(plan.get("runtime", "auto")), python)
+        shown = {**plan, "model": f"{self._shown(plan.get('model'))} on {self.shell.name}"}
+        self._check_runtime(shown["model"], str(plan.get("runtime", "auto")), python)
         script = self.send(worker_file())
         text = json.dumps({"protocol": PROTOCOL, **plan}).encode()
-        shown = {**plan, "model": f"{self._shown(plan.get('model'))} on {self.shell.name}"}
         try:
-            done = self.run([*python.command, "-I", "-B", script], content=text, timeout_s=timeout_s)
+            done = self.run([python.command, "-I", "-B", script], content=text, timeout_s=timeout_s)
         except subprocess.TimeoutExpired as error:
             runtime = plan.get("runtime", "auto")
             raise ModelRunError(
@@ -93,10 +97,10 @@ class RemotePlace:
             ) from error
         if done.status == KILLED:
             raise ModelRunError(f"{shown['model']}: {self._why_killed()}")
-        return conclude(shown, " ".join(python.command), done.status, done.output, done.notes)
+        return read_events(shown, python.command, done)
 
     def run(self, command: list[str], *, content: bytes = b"", timeout_s: float) -> Done:
-        """Runs a command there, in the folder, and ends it and all it started if it takes too long.
+        """Runs a command there, in the folder, and ends it and all it started if it takes too long or is interrupted.
 
         Raises:
             TargetError: If the connection was lost, or the disk there is full.
@@ -107,11 +111,13 @@ class RemotePlace:
         name = str(self._num_runs)
         try:
             done = self.shell.run("run.sh", self.folder, name, *command, content=content, timeout_s=timeout_s)
-        except subprocess.TimeoutExpired:
+        except NoShellError as error:
+            raise TargetError(self.shell.lost()) from error  # it was there before
+        except TargetError:
+            raise
+        except BaseException:
             self._stop(name)
             raise
-        except TargetError as error:
-            raise TargetError(self.shell.lost()) from error  # it was there before
         if done.status == LOST:
             self.shell.fail_lost(done.notes)
         if done.status == NO_SPACE:
@@ -128,9 +134,9 @@ class RemotePlace:
         """Writes a file there under a name made of its hash, and of its own so that messages can be understood."""
         self._guard.check()
         digest, size_bytes = hashlib.sha256(content).hexdigest(), len(content)
-        name = f"{digest[:12]}-{re.sub(r'[^A-Za-z0-9._-]', '_', path.name)}"
+        name = f"{digest[:12]}-{re.sub(r'[^A-Za-z0-9._-]', '_', path.name)[-LONGEST_NAME:]}"
         timeout_s = 60 + size_bytes / SLOWEST_BYTES_PER_S
-        python = self._python.command[0] if self._python else "python3"
+        python = self._python.command if self._python else "python3"
         try:
             arguments = [self.folder, name, digest, python]
             if self.shell.send(path, f"{self.folder}/{name}.part", timeout_s):
@@ -148,7 +154,7 @@ class RemotePlace:
         if done.status == 0:
             return
         if done.status == NO_SPACE:
-            free = int(done.output.split()[-1]) if done.output.split() else 0
+            free = read_number(done.output)
             raise TargetError(
                 f"{self.shell.name}: {path.name} ({size_bytes:,} bytes) cannot be written to {self.folder}, where "
                 f"{free:,} KiB are free: {last_line(done.notes)}. Free some space there, or set TMPDIR there to a "
@@ -162,12 +168,12 @@ class RemotePlace:
         """Returns the name here of a file there."""
         return next((sent.shown for sent in self._sent.values() if sent.path == remote), str(remote))
 
-    def _check_runtime(self, runtime: str, python: RemotePython) -> None:
+    def _check_runtime(self, shown: str, runtime: str, python: RemotePython) -> None:
         package = PACKAGES.get(runtime)
         if package is not None and package.module.partition(".")[0] not in python.packages:
-            raise TargetError(
-                f"{self.shell.name}: {python.text} there has no {runtime}. {self.shell.how_to_set_up()} --runtime "
-                f"{runtime}, or leave out --runtime to use what is there."
+            raise ModelRunError(
+                f"{shown}: {python.text} there has no {runtime}. {self.shell.how_to_set_up(runtime)}, or leave out "
+                "--runtime to use what is there."
             )
 
     def _why_killed(self) -> str:

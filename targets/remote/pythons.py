@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shlex
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgelstm.errors import TargetError
 from edgelstm.runtime.interpreters import PACKAGES
-from edgelstm.targets.remote.shell import SCRIPTS, Shell
+from edgelstm.targets.records import read_record
+from edgelstm.targets.remote.shell import SCRIPTS, Shell, printable
 
 OLDEST = (3, 9)
 """The oldest Python that the worker takes."""
@@ -26,11 +27,23 @@ _NARROW = {"aarch64": "armv7l", "armv8l": "armv7l", "x86_64": "i686"}
 
 
 @dataclass(frozen=True)
+class _Told:
+    """What `probe.py` prints."""
+
+    version: tuple[int, ...]
+    bits: int
+    machine: str
+    libc: tuple[str, ...]
+    packages: tuple[str, ...]
+    numpy: str | None
+
+
+@dataclass(frozen=True)
 class RemotePython:
     """A Python of a device.
 
     Attributes:
-        command: What starts it.
+        command: Its path.
         version: Its version, three numbers.
         machine: What wheels for it are named by: "aarch64", "armv7l", "x86_64".
         libc: Name and version of the C library: ("glibc", "2.36").
@@ -38,7 +51,7 @@ class RemotePython:
         numpy: Version of numpy, None without one.
     """
 
-    command: tuple[str, ...]
+    command: str
     version: tuple[int, ...]
     machine: str
     libc: tuple[str, str]
@@ -56,17 +69,37 @@ class RemotePython:
         return self.version[:2] >= OLDEST and bool(self.packages) and self.numpy is not None
 
     @classmethod
-    def parse(cls, command: tuple[str, ...], line: str) -> RemotePython:
-        """Reads what `probe.py` printed in the Python that a command starts."""
-        told = json.loads(line)
-        machine = told["machine"]
+    def parse(cls, command: str, line: str, name: str) -> RemotePython:
+        """Reads what `probe.py` printed in a Python.
+
+        Args:
+            command: Path of the Python.
+            line: What it printed.
+            name: Of the target, for errors.
+
+        Raises:
+            TargetError: If that is something else.
+        """
+        try:
+            told = read_record(_Told, json.loads(line))
+            library, version = told.libc
+            if len(told.version) < 2 or (
+                library == "glibc" and not re.match(r"[0-9]{1,4}\.[0-9]{1,4}(?![0-9])", version)
+            ):
+                raise ValueError("its versions are none")
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise TargetError(
+                f"{name}: {command} there answered nonsense ({error}). Check that it is a Python, and what it prints "
+                "by itself."
+            ) from error
+        machine = printable(told.machine)
         return cls(
             command=command,
-            version=tuple(told["version"]),
-            machine=_NARROW.get(machine, machine) if told["bits"] == 32 else machine,
-            libc=(told["libc"][0], told["libc"][1]),
-            packages=tuple(told["packages"]),
-            numpy=told["numpy"],
+            version=told.version,
+            machine=_NARROW.get(machine, machine) if told.bits == 32 else machine,
+            libc=(printable(library), printable(version)),
+            packages=told.packages,
+            numpy=told.numpy and printable(told.numpy),
         )
 
 
@@ -80,15 +113,13 @@ def find_pythons(shell: Shell, names: Iterable[str], *, all_of_them: bool = Fals
     code = (SCRIPTS / "probe.py").read_text(encoding="utf-8")
     output = shell.ask("pythons.sh", code, modules, str(int(all_of_them)), *names, timeout_s=180)
     found: list[RemotePython] = []
-    command: tuple[str, ...] = ()
+    command = ""
     for line in output.splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "python":
-            command = (rest,)
-        elif kind == "words":
-            command = tuple(shlex.split(rest))
+            command = rest
         elif line.startswith("{"):
-            found.append(RemotePython.parse(command, line))
+            found.append(RemotePython.parse(command, line, shell.name))
     return found
 
 

@@ -10,7 +10,6 @@ for python in "$@"; do
   case $python in
     */venv/bin/python) [ -f "${python%/bin/python}/edgelstm.json" ] || continue ;;
   esac
-  # A name may be several words: what the Python of another user of the device is started by.
   if path=$(command -v "$python") && [ -n "$path" ]; then
     if [ "$path" != "$python" ]; then  # a name; python3 mostly is one of the others
       real=$(readlink -f "$path")
@@ -21,9 +20,6 @@ for python in "$@"; do
     fi
     echo "python $path"
     "$path" -I -B -c "$code" $words < /dev/null && [ "$all" = 0 ] && break
-  elif [ -n "$(command -v ${python%% *})" ]; then
-    echo "words $python"
-    $python -I -B -c "$code" $words < /dev/null && [ "$all" = 0 ] && break
   fi
 done
 exit 0

@@ -33,6 +33,7 @@ class SshTarget(WorkerTarget):
     """
 
     kind: Kind = "measured"
+    is_here = False
 
     def __init__(self, name: str, *, timeout_s: float = 600.0, beat_s: float = BEAT_S, watch_s: int = WATCH_S) -> None:
         """Reads the name.

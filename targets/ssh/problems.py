@@ -61,6 +61,9 @@ _PROBLEMS: tuple[tuple[str, str], ...] = (
 )
 """What ssh writes, and what that means; the first that fits counts."""
 
+# Before OpenSSH 9 the quotes were double ones.
+_FORGET = re.compile(r"""^ *ssh-keygen -f (['"])([^'"`$\\\n]+)\1 -R (['"])([A-Za-z0-9_.:%\[\]-]+)\3 *$""", re.MULTILINE)
+
 
 def explain(name: str, address: Address, notes: str) -> str:
     """Says in a sentence why there was no connection.
@@ -88,6 +91,9 @@ def explain(name: str, address: Address, notes: str) -> str:
 
 
 def _how_to_forget(address: Address, notes: str) -> str:
-    """Returns the command that removes an old key: as ssh wrote it, since it knows which file holds the key."""
-    told = re.search(r"^\s*(ssh-keygen .*-R .*\S)\s*$", notes, re.MULTILINE)
-    return told.group(1) if told else f"ssh-keygen -R '{address.known_as}'"
+    """Returns the command that removes an old key: with the file that ssh named, since it knows which one holds it.
+
+    Only words that a shell takes as they are: others than ssh may have written there.
+    """
+    told = _FORGET.search(notes)
+    return f"ssh-keygen -f '{told[2]}' -R '{told[4]}'" if told else f"ssh-keygen -R '{address.known_as}'"

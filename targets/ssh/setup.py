@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -13,14 +14,19 @@ from pathlib import Path
 from edgelstm.errors import TargetError
 from edgelstm.targets.base import Report, SetupOptions
 from edgelstm.targets.remote.place import RemotePlace
-from edgelstm.targets.remote.pythons import SYSTEM, VENV, RemotePython, check_version, find_pythons
-from edgelstm.targets.remote.shell import Done, last_line
-from edgelstm.targets.ssh.wheels import Offer, choose_offer, download, download_command, fitting
+from edgelstm.targets.remote.pythons import FOLDER, SYSTEM, VENV, RemotePython, check_version, find_pythons
+from edgelstm.targets.remote.shell import Done, last_line, printable, read_number
+from edgelstm.targets.ssh.wheels import OFFERS, Offer, choose_offer, download, download_command, fitting
 
 VENV_TIMEOUT_S = 600.0
 PIP_TIMEOUT_S = 1800.0
 IMPORT_TIMEOUT_S = 120.0
 
+_NEW = f"{VENV}.new"
+"""Where an environment is built, to be moved. Only its Python is used, which finds its packages wherever it lies."""
+
+_SCRIPT = Path(__file__).parent / "environment.sh"
+_IN_THE_WAY = 90
 _FULL_KIB = 20_000
 
 _PIP_OPTIONS = (
@@ -72,33 +78,53 @@ class Setup:
         installed = [python for python in installed if python.is_usable]
         offer, python = choose_offer(self._name, self._options.runtime, installed or pythons)
         if installed and offer.module.partition(".")[0] in python.packages:
-            versions = self._try(offer)
-            if versions:
-                return f"{self._name}: it is set up already: {versions}."
+            done = self._import(offer, VENV)
+            if done.status == 0:
+                return f"{self._name}: it is set up already: {self._versions(done)}."
         with ExitStack() as stack:
             wheels = self._wheels(offer, python, stack)
-            try:
-                if not installed:
-                    self._make_environment(python)
-                self._install(offer, python, wheels)
-                versions = self._try(offer)
-                if versions is None:
-                    raise TargetError(f"{self._name}: {offer.name} was installed there, but cannot be imported.")
-            except TargetError:
-                if not installed:  # half of one would only take space
-                    self._line("rm -rf", VENV)
-                raise
-        done = self._line("echo '{}' >", f"{VENV}/edgelstm.json")
-        if done.status:
-            raise self._failed("the environment cannot be completed there", done.notes)
+            versions = self._add(offer, python, wheels) if installed else self._build(offer, python, wheels)
         return f"{self._name}: installed {versions} for {python.text} on {python.machine}, in {VENV}."
 
-    def _make_environment(self, python: RemotePython) -> None:
+    def _add(self, offer: Offer, python: RemotePython, wheels: list[Path] | None, venv: str = VENV) -> str:
+        """Installs into an environment and returns the versions."""
+        self._install(offer, python, wheels, venv)
+        done = self._import(offer, venv)
+        if done.status:
+            raise TargetError(self._why_not_imported(offer, python, done))
+        return self._versions(done)
+
+    def _build(self, offer: Offer, python: RemotePython, wheels: list[Path] | None) -> str:
+        """Makes a new environment; the one before stays until this one is complete. Returns the versions."""
         self._report(f"{self._name}: making a virtual environment")
-        self._line("rm -rf", VENV)
+        self._environment("prepare")
+        try:
+            self._make_environment(python)
+            versions = self._add(offer, python, wheels, _NEW)
+            self._environment("finish")
+            self._environment("swap")
+        except BaseException:
+            with contextlib.suppress(TargetError):  # without a connection the next setup does it
+                self._environment("drop")
+            raise
+        return versions
+
+    def _environment(self, what: str) -> None:
+        """Runs `environment.sh`."""
+        script, folder = shlex.quote(_SCRIPT.read_text(encoding="utf-8")), FOLDER.removeprefix("~")
+        done = self._run(["sh", "-c", f'exec sh -c {script} sh {what} "$HOME"{shlex.quote(folder)}'])
+        if done.status == _IN_THE_WAY:
+            raise TargetError(
+                f"{self._name}: {last_line(done.output)} there was not made by edgelstm targets setup. Move it away, "
+                "then set up again."
+            )
+        if done.status:
+            raise self._failed("the environment cannot be completed there", done.notes)
+
+    def _make_environment(self, python: RemotePython) -> None:
         shared = ("--system-site-packages",) if _shares_numpy(python) else ()
-        words = shlex.join([*python.command, "-m", "venv", *shared])
-        done = self._line(words, VENV, timeout_s=VENV_TIMEOUT_S)
+        words = shlex.join([python.command, "-m", "venv", *shared])
+        done = self._line(words, _NEW, timeout_s=VENV_TIMEOUT_S)
         said = done.output + done.notes
         if done.status and re.search(r"ensurepip is not available|No module named '?(venv|ensurepip)", said):
             raise TargetError(
@@ -108,11 +134,11 @@ class Setup:
         if done.status:
             raise self._failed("no virtual environment can be made there", said)
 
-    def _install(self, offer: Offer, python: RemotePython, wheels: list[Path] | None) -> None:
+    def _install(self, offer: Offer, python: RemotePython, wheels: list[Path] | None, venv: str) -> None:
         source = () if wheels is None else ("--no-index", "--find-links", self._send(wheels))
         self._report(f"{self._name}: installing {offer.name}")
         words = shlex.join(("-m", "pip", "install", *_PIP_OPTIONS, *source, *offer.requirements))
-        done = self._line("", f"{VENV}/bin/python", words, timeout_s=PIP_TIMEOUT_S)
+        done = self._line("", f"{venv}/bin/python", words, timeout_s=PIP_TIMEOUT_S)
         if done.status != 0:
             raise self._pip_failed(offer, python, done, wheels)
 
@@ -144,20 +170,37 @@ class Setup:
             self._run(["mv", sent, f"{destination}/{wheel.name}"])
         return destination
 
-    def _try(self, offer: Offer) -> str | None:
-        """Returns the versions of what is installed, None if it cannot be imported."""
+    def _import(self, offer: Offer, venv: str) -> Done:
+        """Imports what is installed in an environment, and tells versions."""
         words = shlex.join(("-I", "-B", "-c", _IMPORT, offer.module, offer.requirements[0]))
-        done = self._line("", f"{VENV}/bin/python", words, timeout_s=IMPORT_TIMEOUT_S)
-        if done.status != 0:
-            return None
-        return ", ".join(f"{name} {version}" for name, version in json.loads(done.output.splitlines()[-1]).items())
+        return self._line("", f"{venv}/bin/python", words, timeout_s=IMPORT_TIMEOUT_S)
+
+    def _versions(self, done: Done) -> str:
+        """Returns what an import told."""
+        try:
+            told = json.loads(last_line(done.output))
+            return ", ".join(f"{printable(str(name))} {printable(str(version))}" for name, version in told.items())
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise TargetError(
+                f"{self._name}: the Python of {VENV} there answered nonsense. Set up anew: {self._command()} --again."
+            ) from error
+
+    def _why_not_imported(self, offer: Offer, python: RemotePython, done: Done) -> str:
+        """Says why what was installed does not work, and what may."""
+        reason = f"signal {-done.status}" if done.status < 0 else last_line(done.notes) or f"status {done.status}"
+        others = [each.name for each in OFFERS.values() if each.name != offer.name and each.fits(python)]
+        advice = f"Try another runtime: {self._command()} --runtime {others[0]}" if others else "Update its system"
+        return f"{self._name}: {offer.name} was installed there, but cannot be imported: {reason}. {advice}."
+
+    def _command(self) -> str:
+        return f"edgelstm targets setup {self._name}"
 
     def _pip_failed(self, offer: Offer, python: RemotePython, done: Done, wheels: list[Path] | None) -> TargetError:
         """Puts into words why pip failed."""
         said = done.output + done.notes
         errors = [line for line in said.splitlines() if line.startswith("ERROR:")]
         trouble = last_line(errors[-1] if errors else said).removeprefix("ERROR: ")
-        fetch = f"{_how_to_fetch(offer, python)}; then: edgelstm targets setup {self._name} --wheels wheels"
+        fetch = f"{_how_to_fetch(offer, python)}; then: {self._command()} --wheels wheels"
         if wheels is None and _NO_NETWORK.search(said):
             return TargetError(f"{self._name}: it cannot reach the package index. Fetch the wheels here: {fetch}.")
         if "No matching distribution" not in said:
@@ -171,7 +214,7 @@ class Setup:
         return TargetError(f"{self._name}: {where} ({trouble}). Fetch all that are needed here: {fetch}.")
 
     def _failed(self, what: str, reason: str, said: str = "") -> TargetError:
-        free_kib = int(self._place.shell.ask("free.sh").strip() or 0)
+        free_kib = read_number(self._place.shell.ask("free.sh"))
         # venv does not show what pip said when it failed.
         if free_kib < _FULL_KIB or re.search(r"No space left on device|Disk quota exceeded|Errno 28", said or reason):
             return TargetError(

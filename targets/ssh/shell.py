@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from edgelstm.targets.remote.pythons import SYSTEM, VENV
 from edgelstm.targets.remote.shell import Shell
 from edgelstm.targets.ssh.address import Address
 from edgelstm.targets.ssh.problems import explain
+from edgelstm.targets.ssh.wheels import OFFERS
 
 CONFIG_VARIABLE = "EDGELSTM_SSH_CONFIG"
 """Names a configuration file of ssh to use instead of the user's own."""
@@ -41,6 +43,9 @@ _OPTIONS = {
 # A socket's path may have 104 characters on some systems, of which ssh needs 17 while it makes one.
 _LONGEST_PATH = 80
 
+# What stands for itself between double quotes in a configuration of ssh; % is doubled.
+_PLAIN = re.compile(r"""[^"'\\$\x00-\x1f\x7f]+""")
+
 
 class SshShell(Shell):
     """Runs scripts by the ssh program; all share the connection of the first.
@@ -65,7 +70,7 @@ class SshShell(Shell):
             raise TargetError(f"{name}: there is no ssh program here: sudo apt install openssh-client.")
         self._program = program
         folder = tempfile.mkdtemp(prefix="edgelstm-")
-        if len(folder) > _LONGEST_PATH and Path("/tmp").is_dir():
+        if (len(os.fsencode(folder)) > _LONGEST_PATH or not _PLAIN.fullmatch(folder)) and Path("/tmp").is_dir():
             Path(folder).rmdir()
             folder = tempfile.mkdtemp(prefix="edgelstm-", dir="/tmp")
         self._folder = folder
@@ -80,7 +85,7 @@ class SshShell(Shell):
         options = {
             **_OPTIONS,
             "ControlMaster": "yes" if first else "no",
-            "ControlPath": f"{self._folder}/s".replace("%", "%%"),
+            "ControlPath": f'"{self._folder}/s"'.replace("%", "%%"),
         }
         return [
             self._program,
@@ -98,6 +103,10 @@ class SshShell(Shell):
         """Says why there was no connection; see `Shell.explain`."""
         return explain(self.name, self.address, notes)
 
-    def how_to_set_up(self) -> str:
+    def how_to_set_up(self, runtime: str | None = None) -> str:
         """Names the command that installs a runtime; see `Shell.how_to_set_up`."""
-        return f"Install one: edgelstm targets setup {self.name}"
+        if runtime is None:
+            return f"Install one: edgelstm targets setup {self.name}"
+        if runtime in OFFERS:
+            return f"Install it: edgelstm targets setup {self.name} --runtime {runtime}"
+        return "Install it in that Python yourself, which setup does not offer"

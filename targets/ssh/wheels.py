@@ -43,7 +43,7 @@ class Offer:
     def fits(self, python: RemotePython) -> bool:
         """Says whether there are wheels for a Python."""
         name, version = python.libc
-        minor = int(version.split(".")[1]) if name == "glibc" and version.count(".") else -1
+        minor = int(version.split(".")[1]) if name == "glibc" else -1
         least = self.machines.get(python.machine)
         return least is not None and minor >= least and self.oldest <= python.version[:2] <= self.newest
 

@@ -48,11 +48,36 @@ class TestByPython:
         assert {call[1] for call in phone.calls() if call[0] == "-s"} == {"R5CT"}
         assert [call[2] for call in phone.calls() if call[2:3] == ["push"]] == ["push", "push"]
 
-    def test_a_python_may_be_named_by_several_words(self, phone, model, monkeypatch):
-        phone.give("run-as", 'shift; exec "$@"')
+    def test_a_python_may_be_named(self, phone, model, monkeypatch):
         phone.give("python3", "exit 127")
-        monkeypatch.setenv("EDGELSTM_ANDROID_PYTHON", f"run-as com.termux {sys.executable}")
+        monkeypatch.setenv("EDGELSTM_ANDROID_PYTHON", str(phone.give("a python", f'exec {sys.executable} "$@"')))
         assert AdbTarget("adb:R5CT").measure(model, SHORT).statistics.num_samples >= SHORT.min_runs
+
+    def test_run_as_is_not_tried(self, phone, model):
+        phone.give("python3", "exit 127")
+        phone.give("run-as", f"touch {phone.temporary}/run-as-was-tried; exit 1")
+        with pytest.raises(TargetError, match="there is none"):
+            AdbTarget("adb:").measure(model, SHORT)
+        assert list(phone.temporary.iterdir()) == []
+
+    def test_a_runtime_that_is_not_there_costs_the_model(self, phone, model):
+        with pytest.raises(ModelRunError, match=r"there has no tflite-runtime\. Name a Python there") as caught:
+            AdbTarget("adb:").measure(model, SHORT, Settings(runtime="tflite-runtime"))
+        assert "setup" not in str(caught.value)
+
+    def test_names_that_look_like_options_are_pushed(self, phone, model, monkeypatch):
+        model.rename(model.with_name("-p.tflite"))
+        monkeypatch.chdir(model.parent)
+        AdbTarget("adb:").measure("-p.tflite", SHORT)
+        pushed = [call[3] for call in phone.calls() if call[2:3] == ["push"]]
+        assert str(model.with_name("-p.tflite")) in pushed
+        assert all(path.startswith("/") for path in pushed)
+
+    @pytest.mark.parametrize("text", ["Thermal Status: hot", "Thermal Status: 99999999999999999999"])
+    def test_nonsense_is_told(self, phone, model, text):
+        phone.give("dumpsys", f"echo '{text}'")
+        with pytest.raises(TargetError, match=r"^adb:: it told nonsense of itself \(thermal_status is '.*'\)\."):
+            AdbTarget("adb:").measure(model, SHORT)
 
     def test_a_phone_that_throttles_marks_the_run(self, phone, model):
         phone.give("dumpsys", "echo 'Thermal Status: 2'")
@@ -110,6 +135,11 @@ class TestByTheNativeTool:
         assert "--num_runs=40" in arguments
         assert any(word.startswith("--graph=") and word.endswith("sum.tflite") for word in arguments)
         assert list(phone.temporary.iterdir()) == []
+
+    def test_nonsense_of_the_tool_costs_the_target(self, phone, tool, model):
+        tool.write_text(tool.read_text().replace("count=64", "count=0"))
+        with pytest.raises(TargetError, match=r"sum.tflite on adb:: benchmark_model told nonsense \(count=0 "):
+            AdbTarget("adb:").measure(model, SHORT)
 
     def test_the_measurement_can_be_kept(self, phone, tool, model):
         measurement = AdbTarget("adb:").measure(model, SHORT)

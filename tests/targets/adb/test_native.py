@@ -45,6 +45,21 @@ def test_a_tool_that_did_not_end_is_seen(text):
     assert parse_output(text) is None
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "count=0 first=9 curr=9 min=1 max=9 avg=4 std=2",
+        "count=9 first=9 curr=9 min=5 max=1 avg=4 std=2",
+        "count=9 first=9 curr=9 min=1 max=9 avg=1e+999 std=2",
+        "count=9 first=9 curr=9 min=1 max=9 avg=4.4.4 std=2",
+        "count=9 curr=9",
+    ],
+)
+def test_numbers_that_no_calls_can_have_are_nonsense(line):
+    with pytest.raises(ValueError, match=r"^count=[09] "):
+        parse_output(f"{WARMUP}{line}\n{TIMINGS.format(4)}")
+
+
 def summary(median: float | None, **values: float) -> dict[str, float]:
     told = {"count": 100.0, "min": 90.0, "max": 200.0, "avg": 105.0, "std": 10.0, "p95": 150.0, "init": 1.0}
     made = {**told, **({} if median is None else {"median": median}), **values}

@@ -29,7 +29,11 @@ Host key verification failed.
         ("No ED25519 host key is known for [board]:2222 and you have requested strict checking.\n"
          "Host key verification failed.\n", "Connect once by: ssh -p 2222 pi@board"),
         (CHANGED.format(""), "ssh-keygen -R '[board]:2222'"),
-        (CHANGED.format('  ssh-keygen -f "/k" -R "[board]:2222"\n'), 'ssh-keygen -f "/k" -R "[board]:2222"'),
+        (CHANGED.format('  ssh-keygen -f "/k" -R "[board]:2222"\n'), "key: ssh-keygen -f '/k' -R '[board]:2222';"),
+        (CHANGED.format("  ssh-keygen -f '/my k' -R 'alias'\n"), "key: ssh-keygen -f '/my k' -R 'alias';"),
+        (CHANGED.format("  ssh-keygen -f '/k' -R 'x'; reboot; echo 'x'\n"), "key: ssh-keygen -R '[board]:2222';"),
+        (CHANGED.format('  ssh-keygen -f "/$(reboot)" -R "x"\n'), "key: ssh-keygen -R '[board]:2222';"),
+        (CHANGED.format("  ssh-keygen -q -f '/k' -R 'x'\n"), "key: ssh-keygen -R '[board]:2222';"),
         ("/home/ann/.ssh/config: line 3: Bad configuration option: x\n", "line 3: Bad configuration option: x"),
         ("kex_exchange_identification: read: Connection reset by peer\n", "journalctl -u ssh"),
         ("Unable to negotiate with 1.2.3.4 port 22: no matching host key type found. Their offer: ssh-rsa\n",

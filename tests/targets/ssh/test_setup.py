@@ -60,7 +60,7 @@ def test_a_runtime_is_installed_once_and_found_afterwards(board, wheels):
     assert any("sending ai_edge_litert-9.8-py3-none-any.whl" in text for text in said)
     assert not any("riscv64" in text for text in said)
     with SshTarget(board.target).connect() as place:
-        assert place.python.command == (str(board.home / VENV / "bin/python"),)
+        assert place.python.command == str(board.home / VENV / "bin/python")
         assert place.python.numpy == "8.7"
     stamp = (board.home / VENV / "pyvenv.cfg").stat().st_mtime_ns
     done = KIND.setup(board.target, SetupOptions(wheels=wheels), None)
@@ -86,17 +86,64 @@ def test_a_runtime_that_cannot_be_imported_is_no_success(board, wheels):
     write_wheel(
         wheels, "ai_edge_litert", "9.9", ai_edge_litert__interpreter="import missing", ai_edge_litert____init__=""
     )
-    with pytest.raises(TargetError, match="ai-edge-litert was installed there, but cannot be imported"):
+    with pytest.raises(
+        TargetError,
+        match=r"ai-edge-litert was installed there, but cannot be imported: ModuleNotFoundError: No module named "
+        rf"'missing'\. Try another runtime: edgelstm targets setup {board.target} --runtime \w+",
+    ):
         KIND.setup(board.target, SetupOptions(wheels=wheels), None)
     assert not (board.home / VENV).exists()
 
 
 def test_half_an_environment_is_not_used_and_made_anew(board, wheels):
-    (board.home / VENV / "bin").mkdir(parents=True)
-    write_program(board.home / VENV / "bin", "python", "echo wrong")
+    half = board.home / f"{VENV}.new"
+    (half / "bin").mkdir(parents=True)
+    (half / "edgelstm-begun").touch()
+    write_program(half / "bin", "python", "echo wrong")
     with pytest.raises(TargetError, match="has no runtime for models"), SshTarget(board.target).connect() as place:
         _ = place.python
     assert "installed" in KIND.setup(board.target, SetupOptions(wheels=wheels), None)
+    assert not half.exists()
+
+
+@pytest.mark.parametrize("name", [VENV, f"{VENV}.new", f"{VENV}.old"])
+@pytest.mark.parametrize("again", [False, True])
+def test_an_environment_that_setup_did_not_make_is_never_removed(board, wheels, name, again):
+    (board.home / name).mkdir(parents=True)
+    (board.home / name / "mine").write_text("a week of work")
+    with pytest.raises(TargetError, match=rf"{name} there was not made by edgelstm targets setup\. Move it away"):
+        KIND.setup(board.target, SetupOptions(wheels=wheels, again=again), None)
+    assert (board.home / name / "mine").read_text() == "a week of work"
+
+
+@pytest.mark.parametrize("error", [TargetError("no"), KeyboardInterrupt()])
+def test_the_environment_before_stays_until_the_new_one_is_complete(board, wheels, monkeypatch, error):
+    KIND.setup(board.target, SetupOptions(wheels=wheels), None)
+    stamp = (board.home / VENV / "pyvenv.cfg").stat().st_mtime_ns
+    seen = []
+
+    def fail(self, offer, venv):
+        seen.append((board.home / f"{VENV}.new").is_dir())
+        raise error
+
+    monkeypatch.setattr("edgelstm.targets.ssh.setup.Setup._import", fail)
+    with pytest.raises(type(error)):
+        KIND.setup(board.target, SetupOptions(wheels=wheels, again=True), None)
+    assert seen == [True]
+    assert (board.home / VENV / "pyvenv.cfg").stat().st_mtime_ns == stamp
+    assert [path.name for path in (board.home / VENV).parent.iterdir()] == ["venv"]
+    with SshTarget(board.target).connect() as place:
+        assert place.python.numpy == "8.7"
+
+
+def test_a_swap_that_was_cut_short_is_undone(board, wheels):
+    KIND.setup(board.target, SetupOptions(wheels=wheels), None)
+    (board.home / VENV).rename(board.home / f"{VENV}.old")
+    (wheels / "numpy-8.7-py3-none-any.whl").unlink()
+    with pytest.raises(TargetError, match="lacks a wheel"):
+        KIND.setup(board.target, SetupOptions(wheels=wheels), None)
+    with SshTarget(board.target).connect() as place:
+        assert place.python.command == str(board.home / VENV / "bin/python")
 
 
 def test_a_board_without_a_network_is_told_how_to_fetch_the_wheels(board):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,12 +11,16 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgelstm.errors import ModelRunError, TargetError
+from edgelstm.runtime.interpreters import PACKAGES
+from edgelstm.targets.adb import AdbTarget
+from edgelstm.targets.harness import measure_all
 from edgelstm.targets.ssh import KIND, SshTarget
 from edgelstm.targets.subjects import Settings, Subject
 from tests.targets.ssh.helpers import LONG, SHORT, give_python, is_measuring, left_behind, wait_until, write_program
@@ -189,9 +194,16 @@ class TestPythonThere:
 
     def test_without_the_runtime_that_is_asked_for(self, board, target, model):
         with pytest.raises(
-            TargetError, match=r"has no tflite-runtime. .*targets setup ssh://.* --runtime tflite-runtime"
+            ModelRunError,
+            match=rf"^{model} on .* has no tflite-runtime. .*targets setup ssh://.* --runtime tflite-runtime, or leave",
         ):
             target.measure(model, SHORT, Settings(runtime="tflite-runtime"))
+
+    def test_without_one_that_setup_does_not_offer(self, board, target, model, monkeypatch):
+        monkeypatch.setitem(PACKAGES, "openvino", replace(PACKAGES["openvino"], module="not_there"))
+        with pytest.raises(ModelRunError, match=r"has no openvino\. Install it in that Python yourself") as caught:
+            target.measure(model, SHORT, Settings(runtime="openvino"))
+        assert "--runtime openvino" not in str(caught.value)
 
 
 class TestFailures:
@@ -227,7 +239,8 @@ class TestFailures:
         big = tmp_path / "big.tflite"
         big.write_bytes(bytes(2_000_000))
         text = (
-            r"big.tflite \(2,000,000 bytes\) cannot be written to .*/edgelstm-run-\w+, where \d+ KiB are free: .*space"
+            r"big.tflite \(2,000,000 bytes\) cannot be written to .*/\.edgelstm-run\.\w+, where \d+ KiB are free: "
+            r".*space"
         )
         with SshTarget(board.target).connect() as place:
             with pytest.raises(TargetError, match=text):
@@ -283,27 +296,28 @@ class TestLostConnection:
         wait_until(lambda: left_behind(board) == [])
 
     def test_folders_of_dead_connections_are_removed_and_others_are_not(self, board, target):
-        stale, strange, living = (board.temporary / f"edgelstm-run-{name}" for name in ("Stale1", "Young1", "Alive1"))
-        for folder in (stale, strange, living):
-            folder.mkdir()
-        (stale / "guard").write_text("4194305 12345\n")
-        (stale / "model.tflite").write_bytes(b"x")
+        with target.connect() as place:
+            where = " ".join(Path(place.folder, "guard").read_text().split()[2:])
         start = Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()[19]
-        (living / "guard").write_text(f"{os.getpid()} {start}\n")
-        other = board.temporary / "edgelstm-of-the-user"
+        guards = {"dead": f"4194305 12345 {where}", "alive": f"{os.getpid()} {start} {where}"}
+        stale, living = (board.temporary / f".edgelstm-run.{name:x<10}" for name in guards)
+        for folder, text in zip((stale, living), guards.values(), strict=True):
+            folder.mkdir()
+            (folder / "guard").write_text(f"{text}\n")
+            (folder / "model.tflite").write_bytes(b"x")
+        other = board.temporary / "edgelstm-run-output"
         other.mkdir()
-        with target.connect():
-            pass
-        assert sorted(board.temporary.iterdir()) == sorted([strange, living, other])
-        os.utime(strange, (0, 0))
+        os.utime(other, (0, 0))
         with target.connect():
             pass
         assert sorted(board.temporary.iterdir()) == sorted([living, other])
 
     def test_a_process_that_took_the_number_of_a_dead_guard_keeps_nothing(self, board, target):
-        stale = board.temporary / "edgelstm-run-Stale1"
+        with target.connect() as place:
+            where = " ".join(Path(place.folder, "guard").read_text().split()[2:])
+        stale = board.temporary / ".edgelstm-run.Stale12345"
         stale.mkdir()
-        (stale / "guard").write_text(f"{os.getpid()} 1\n")
+        (stale / "guard").write_text(f"{os.getpid()} 1 {where}\n")
         (stale / "1.worker").write_text(f"{os.getpid()} 1\n")  # and is not killed for it
         with target.connect():
             pass
@@ -320,3 +334,28 @@ class TestLostConnection:
             with target.connect():
                 assert [path.name[:9] for path in Path(folder).iterdir()] == ["edgelstm-"]
             assert list(Path(folder).iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["two words", "100%", "it's", 'a"b', "$HOME"])
+    def test_the_folder_for_temporary_files_may_have_any_name(self, board, target, name, monkeypatch):
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            (Path(folder) / name).mkdir()
+            monkeypatch.setattr("tempfile.tempdir", str(Path(folder) / name))
+            with target.connect() as place:
+                assert place.run(["echo", "here"], timeout_s=30).output == "here\n"
+            assert list((Path(folder) / name).iterdir()) == []
+
+
+def test_targets_elsewhere_are_measured_at_the_same_time(model, monkeypatch):
+    both = threading.Barrier(2, timeout=5)
+
+    @contextlib.contextmanager
+    def open_together(self, report=None):
+        both.wait()
+        raise TargetError(f"{self.name}: both were open.")
+        yield
+
+    for kind in (SshTarget, AdbTarget):
+        monkeypatch.setattr(kind, "open", open_together)
+    targets = [SshTarget("ssh://pi@board"), AdbTarget("adb:R5CT")]
+    result = measure_all(targets, [Subject.read(model)], SHORT)
+    assert [each.message for each in result.failures] == [f"{each.name}: both were open." for each in targets]

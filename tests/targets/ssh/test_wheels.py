@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from edgelstm.errors import SettingError, TargetError
@@ -8,7 +10,7 @@ from edgelstm.targets.ssh.wheels import choose_offer, download_command, fitting
 
 
 def python(version=(3, 11, 2), machine="aarch64", libc=("glibc", "2.36")) -> RemotePython:
-    return RemotePython(("/usr/bin/python3",), version, machine, libc, (), None)
+    return RemotePython("/usr/bin/python3", version, machine, libc, (), None)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +59,8 @@ def test_a_32_bit_python_on_a_64_bit_kernel_takes_32_bit_wheels():
         '{"version": [3, 11, 2], "bits": 32, "machine": "aarch64", '
         '"libc": ["glibc", "2.36"], "packages": [], "numpy": "1.24.2"}'
     )
-    assert RemotePython.parse(("python3",), line).machine == "armv7l"
-    assert RemotePython.parse(("python3",), line.replace("32, ", "64, ", 1)).machine == "aarch64"
+    assert RemotePython.parse("python3", line, "ssh://b").machine == "armv7l"
+    assert RemotePython.parse("python3", line.replace("32, ", "64, ", 1), "ssh://b").machine == "aarch64"
 
 
 def test_the_command_to_fetch_wheels_asks_for_nothing_the_device_cannot_load():
@@ -81,3 +83,43 @@ def test_only_wheels_for_the_machine_are_sent(tmp_path):
 def test_a_device_with_a_numpy_of_its_own_needs_one_wheel():
     assert "--no-deps" in download_command(python(machine="armv7l"), "w", ("tflite-runtime",))
     assert "--no-deps" not in download_command(python(machine="armv7l"), "w", ("tflite-runtime", "numpy<2"))
+
+
+TOLD = {
+    "version": [3, 11, 2],
+    "bits": 64,
+    "machine": "aarch64",
+    "libc": ["glibc", "2.36"],
+    "packages": [],
+    "numpy": "2",
+}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "{}",
+        "[" * 100_000,
+        *(
+            json.dumps({**TOLD, **change})
+            for change in (
+                {"version": "3.11"},
+                {"version": [3]},
+                {"bits": None},
+                {"machine": 64},
+                {"libc": ["glibc"]},
+                {"libc": ["glibc", "new"]},
+                {"libc": ["glibc", f"2.{'9' * 5000}"]},
+                {"packages": None},
+                {"numpy": 2},
+            )
+        ),
+    ],
+)
+def test_a_python_that_answers_nonsense_is_told(line):
+    assert RemotePython.parse("/bin/python3", json.dumps(TOLD), "ssh://b").libc == ("glibc", "2.36")
+    with pytest.raises(
+        TargetError, match=r"^ssh://b: /bin/python3 there answered nonsense \(.*\)\. Check that it is a"
+    ):
+        RemotePython.parse("/bin/python3", line, "ssh://b")

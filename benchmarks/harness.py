@@ -89,7 +89,8 @@ def main() -> None:
         print(
             f"{entry['model']:8} edgelstm {entry['edgelstm_us']:8.1f} us, plain {entry['plain_us']:8.1f} us, ratio "
             f"{entry['ratio']['value']:.3f} ({entry['ratio']['low']:.3f} to {entry['ratio']['high']:.3f}), "
-            f"of pairs {entry['median_of_pairs']:.3f}, overhead {entry['overhead_ns']:.0f} ns = {entry['overhead_of_model']:.2%}"
+            f"of pairs {entry['median_of_pairs']:.3f}, overhead {entry['overhead_ns']:.0f} ns = "
+            f"{entry['overhead_of_model']:.2%}"
         )
 
 

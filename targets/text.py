@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from edgelstm.targets.harness import BenchResult
+from edgelstm.targets.layout import entry, indented, table, without_empty, wrapped
 from edgelstm.targets.measurement import Estimate, InstructionCount, Measurement, ProcessSamples
 from edgelstm.targets.naming import name_all
-from edgelstm.targets.regression import RegressionReport
 from edgelstm.targets.statistics import Statistics
 
-WIDTH = 80
 MAX_OPERATORS = 10
 _MAX_OPERATOR_WIDTH = 50
-_LABEL_WIDTH = 14
 _WHOLE_FROM = 100
 _EMULATED = "instructions counted under emulation, not a latency"
 _ONE_PROCESS = "  One process each: --plan full tells how sure the ratios are."
@@ -27,9 +24,9 @@ def describe(measurement: Measurement) -> str:
     machine = measurement.machine.get("device") if measurement.kind != "measured" else None
     version = f"{measurement.runtime} {measurement.runtime_version}"
     lines = [
-        *_wrapped(head),
-        *_entry("machine", f"{machine or _machine(measurement)}, {measurement.settings.describe()}"),
-        *(_entry("runtime", version) if _has_runtime(measurement) else []),
+        *wrapped(head),
+        *entry("machine", f"{machine or _machine(measurement)}, {measurement.settings.describe()}"),
+        *(entry("runtime", version) if _has_runtime(measurement) else []),
     ]
     if measurement.statistics:
         lines += _latency_lines(measurement.statistics, measurement.processes, measurement.settings.batch)
@@ -38,8 +35,8 @@ def describe(measurement: Measurement) -> str:
     if measurement.estimate:
         lines += _estimate_lines(measurement.estimate)
     lines += _operator_table(measurement)
-    lines += [line for text in silent_runtimes([measurement]) for line in _entry("operators", text)]
-    return "\n".join([*lines, *(line for text in measurement.warnings for line in _wrapped(f"warning: {text}"))])
+    lines += [line for text in silent_runtimes([measurement]) for line in entry("operators", text)]
+    return "\n".join([*lines, *(line for text in measurement.warnings for line in wrapped(f"warning: {text}"))])
 
 
 def format_result(result: BenchResult) -> str:
@@ -56,51 +53,21 @@ def _format_target(result: BenchResult, target: str) -> str:
     chosen = [result.measurements[index] for index in indices]
     names, first = name_all(chosen), chosen[0]
     header, cells = _COLUMNS[first.kind]
-    table = [("", "KiB", *header, "ratio", "")]
+    rows = [("", "KiB", *header, "ratio", "")]
     for name, index, each in zip(names, indices, chosen, strict=True):
         ratio = ratios.get(index)
         value = f"{ratio.value:.2f}" if ratio else "1"
         spread = f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio and ratio.is_known and ratio.low != ratio.high else ""
-        table.append((name, f"{each.size_bytes / 1024:.1f}", *cells(each), value, spread))
-    lines = [*_title(first), *_table(table)]
+        rows.append((name, f"{each.size_bytes / 1024:.1f}", *cells(each), value, spread))
+    lines = [*_title(first), *table(rows)]
     lines += [_ONE_PROCESS] if len(chosen) > 1 and len(first.processes) == 1 else []
     if first.kind == "measured" and len(chosen) > 1:
-        lines += ["", *_table(further_rows(names, chosen))]
+        lines += ["", *table(further_rows(names, chosen))]
     for name, each in zip(names, chosen, strict=True):
         operators = _operator_table(each)
-        lines += ["", *_indented(f"{name}:"), *operators] if operators else []
-    lines += [line for text in silent_runtimes(chosen) for line in _indented(text)]
+        lines += ["", *indented(f"{name}:"), *operators] if operators else []
+    lines += [line for text in silent_runtimes(chosen) for line in indented(text)]
     return "\n".join([*lines, *_warnings(names, chosen)])
-
-
-def format_regressions(report: RegressionReport) -> str:
-    """Returns what became of each model since the earlier run, the slower ones first."""
-    order = {"slower": 0, "unsure": 1, "same": 2, "faster": 3}
-    changes = sorted(report.changes, key=lambda change: order[change.verdict])
-    rows = [("", "target", "runtime", "new/old", "", "")]
-    for each in changes:
-        spread = f"{each.ratio.low:.3f}-{each.ratio.high:.3f}" if each.ratio.low != each.ratio.high else ""
-        model, runtime = f"{each.artifact} ({each.settings})", each.runtime
-        rows.append((model, each.target, runtime, f"{each.ratio.value:.3f}", spread, each.verdict))
-    lines = _table(rows, num_titles=3) if changes else ["Nothing was measured in both."]
-    sentences = [
-        *(f"only in the old run: {title}" for title in report.missing),
-        *(f"only in the new run: {title}" for title in report.added),
-        *report.notes,
-        _verdict(report),
-    ]
-    return "\n".join([*lines, *(line for sentence in sentences for line in _wrapped(sentence))])
-
-
-def _verdict(report: RegressionReport) -> str:
-    """Returns the sentence that counts."""
-    num_slower, num_unsure = (sum(each.verdict == name for each in report.changes) for name in ("slower", "unsure"))
-    unsure = [f"{num_unsure} unsure"] if num_unsure else []
-    if not num_slower and not report.missing:
-        return f"{', '.join(['No regression', *unsure])}{': measure longer (--plan full)' if unsure else ''}."
-    slower = [f"{num_slower} of {len(report.changes)} slower beyond the noise"] if report.changes else []
-    missing = [f"{len(report.missing)} not measured any more"] if report.missing else []
-    return f"{', '.join([*slower, *unsure, *missing])}."
 
 
 def further_rows(names: Sequence[str], measurements: Sequence[Measurement]) -> list[tuple[str, ...]]:
@@ -124,12 +91,6 @@ def further_rows(names: Sequence[str], measurements: Sequence[Measurement]) -> l
     return without_empty(rows)
 
 
-def without_empty(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    """Returns a table without the columns that are empty below their header."""
-    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
-    return list(zip(*columns, strict=True))
-
-
 def operator_times(measurement: Measurement) -> list[tuple[str, float, float]]:
     """Returns what the operators take, the longest first.
 
@@ -139,10 +100,10 @@ def operator_times(measurement: Measurement) -> list[tuple[str, float, float]]:
     """
     told = [process.operators for process in measurement.processes if process.operators]
     totals: dict[str, float] = {}
-    for entry in (entry for operators in told for entry in operators):
-        name = f"{entry['operator']} {entry['name']}".strip()
-        inferences = entry.get("inferences") or entry["calls"] or 1
-        totals[name] = totals.get(name, 0.0) + entry["total_us"] / inferences / len(told)
+    for each in (each for operators in told for each in operators):
+        name = f"{each['operator']} {each['name']}".strip()
+        inferences = each.get("inferences") or each["calls"] or 1
+        totals[name] = totals.get(name, 0.0) + each["total_us"] / inferences / len(told)
     whole = sum(totals.values()) or 1.0
     longest = sorted(totals.items(), key=lambda item: -item[1])[:MAX_OPERATORS]
     return [(name, time_us, time_us / whole) for name, time_us in longest]
@@ -183,31 +144,11 @@ def _has_runtime(measurement: Measurement) -> bool:
 def _title(measurement: Measurement) -> list[str]:
     version = f"{measurement.runtime} {measurement.runtime_version}"
     if measurement.kind == "measured":
-        return _wrapped(f"{measurement.target}: {_machine(measurement)}, {version}")
+        return wrapped(f"{measurement.target}: {_machine(measurement)}, {version}")
     device = measurement.machine.get("device") or measurement.machine.get("cpu")
     if measurement.kind == "emulated":
-        return [*_wrapped(f"{measurement.target}: {device}, {version}"), f"  {_EMULATED}"]
-    return [*_wrapped(f"{measurement.target}: {device}"), f"  {_ESTIMATED}"]
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
-
-
-def _indented(text: str) -> list[str]:
-    return [f"  {line}" for line in textwrap.wrap(text, WIDTH - 2, break_on_hyphens=False, break_long_words=False)]
-
-
-def _entry(label: str, text: str) -> list[str]:
-    """Returns a text that begins behind a label, and goes on below its beginning."""
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=f"  {label}".ljust(_LABEL_WIDTH),
-        subsequent_indent=_LABEL_WIDTH * " ",
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
+        return [*wrapped(f"{measurement.target}: {device}, {version}"), f"  {_EMULATED}"]
+    return [*wrapped(f"{measurement.target}: {device}"), f"  {_ESTIMATED}"]
 
 
 def _latency_lines(statistics: Statistics, processes: Sequence[ProcessSamples], batch: int | None) -> list[str]:
@@ -215,9 +156,9 @@ def _latency_lines(statistics: Statistics, processes: Sequence[ProcessSamples], 
     median = f"{format_us(statistics.p50_us)} ({_confidence(statistics, len(processes))}), {rate}"
     ends = f"{format_us(statistics.min_us)}, {format_us(statistics.max_us)} of {statistics.num_samples} calls"
     return [
-        *_entry("median", median),
-        *_entry("p90, p99", f"{format_us(statistics.p90_us)}, {format_us(statistics.p99_us)}"),
-        *_entry("min, max", ends),
+        *entry("median", median),
+        *entry("p90, p99", f"{format_us(statistics.p90_us)}, {format_us(statistics.p99_us)}"),
+        *entry("min, max", ends),
         *_start_lines(processes),
         *_memory_lines(processes),
         *_energy_lines(processes),
@@ -285,7 +226,7 @@ def _start_lines(processes: Sequence[ProcessSamples]) -> list[str]:
         return []
     start, load, first_call, _ = _process_cells(processes)
     total = f"{start} to the first answer: " if start else ""
-    return _entry("start", f"{total}load {load}, first call {first_call}")
+    return entry("start", f"{total}load {load}, first call {first_call}")
 
 
 def _memory_lines(processes: Sequence[ProcessSamples]) -> list[str]:
@@ -293,7 +234,7 @@ def _memory_lines(processes: Sequence[ProcessSamples]) -> list[str]:
     if process is None or not memory:
         return []
     arena = f", arena {process.arena_bytes / 1024:.1f} KiB" if process.arena_bytes else ""
-    return _entry("memory", f"{memory} for runtime and model{arena}")
+    return entry("memory", f"{memory} for runtime and model{arena}")
 
 
 def _energy_lines(processes: Sequence[ProcessSamples]) -> list[str]:
@@ -301,7 +242,7 @@ def _energy_lines(processes: Sequence[ProcessSamples]) -> list[str]:
     if energy is None:
         return []
     call_mj, watts, source = energy
-    return _entry(
+    return entry(
         "energy", f"{_number(call_mj)} mJ a call, {_number(watts)} W ({source}, the whole machine's share included)"
     )
 
@@ -309,7 +250,7 @@ def _energy_lines(processes: Sequence[ProcessSamples]) -> list[str]:
 def _operator_table(measurement: Measurement) -> list[str]:
     times = operator_times(measurement)
     rows = [(_shortened(name), f"{time_us:,.1f}", f"{share:.0%}") for name, time_us, share in times]
-    return _table([("operator", "µs in one inference", "share"), *rows]) if rows else []
+    return table([("operator", "µs in one inference", "share"), *rows]) if rows else []
 
 
 def _shortened(name: str) -> str:
@@ -322,19 +263,19 @@ def _shortened(name: str) -> str:
 def _count_lines(count: InstructionCount) -> list[str]:
     spread = "the same" if count.least == count.most else f"{count.least:,} to {count.most:,}"
     return [
-        *_entry("processor", f"{count.cpu}, emulated"),
-        *_entry("counted", f"{count.instructions:,} instructions in one inference"),
-        *_entry("", f"({count.inferences} inferences, {spread})"),
-        *_entry("", "This is no latency: only a board tells how long they take."),
+        *entry("processor", f"{count.cpu}, emulated"),
+        *entry("counted", f"{count.instructions:,} instructions in one inference"),
+        *entry("", f"({count.inferences} inferences, {spread})"),
+        *entry("", "This is no latency: only a board tells how long they take."),
     ]
 
 
 def _estimate_lines(estimate: Estimate) -> list[str]:
     band = f"error band {format_us(estimate.low_us)} to {format_us(estimate.high_us)}"
     return [
-        *_entry("estimated", f"{format_us(estimate.latency_us)} ({band})"),
-        *_entry("of it", ", ".join(f"{name} {format_us(value)}" for name, value in estimate.parts.items())),
-        *_entry("band", estimate.band),
+        *entry("estimated", f"{format_us(estimate.latency_us)} ({band})"),
+        *entry("of it", ", ".join(f"{name} {format_us(value)}" for name, value in estimate.parts.items())),
+        *entry("band", estimate.band),
     ]
 
 
@@ -369,37 +310,8 @@ def _warnings(names: Sequence[str], measurements: Sequence[Measurement]) -> list
     for name, measurement in zip(names, measurements, strict=True):
         for text in measurement.warnings:
             about.setdefault(text, []).append(name)
-    return [line for text in about for line in _wrapped(f"warning: {_join(about[text], len(names))}: {text}")]
+    return [line for text in about for line in wrapped(f"warning: {_join(about[text], len(names))}: {text}")]
 
 
 def _join(names: Sequence[str], num_all: int) -> str:
     return "all" if 1 < num_all == len(names) else "; ".join(names)
-
-
-def _table(rows: Sequence[Sequence[str]], num_titles: int = 1) -> list[str]:
-    """Aligns cells.
-
-    Args:
-        rows: A header, then at least one row.
-        num_titles: How many cells at the beginning of a row tell what it is about. They get a line of their own where
-            the table would be too wide.
-    """
-    lines = _aligned(rows)
-    if max(map(len, lines)) <= WIDTH:
-        return lines
-    titles = ["", *(", ".join(filter(None, row[:num_titles])) for row in rows[1:])]
-    cells = [line[2:] for line in _aligned([("  ", *row[num_titles:]) for row in rows])]
-    return [line for title, row in zip(titles, cells, strict=True) for line in (*_indented(title), row)]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    rows = without_empty(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            cell.ljust(width) if index == 0 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

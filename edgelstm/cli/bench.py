@@ -107,7 +107,7 @@ def bench(
 def _compare(outputs: tuple[Path, Path], tolerance: float, as_json: bool) -> int:
     from edgelstm.targets.documents import read_measurements
     from edgelstm.targets.regression import find_regressions
-    from edgelstm.targets.text import format_regressions
+    from edgelstm.targets.regression_text import format_regressions
 
     old, new = map(read_measurements, outputs)
     report = find_regressions(old, new, tolerance)

@@ -8,8 +8,9 @@ import pytest
 from edgelstm.targets.comparison import Ratio
 from edgelstm.targets.harness import BenchResult
 from edgelstm.targets.regression import Change, RegressionReport, find_regressions
+from edgelstm.targets.regression_text import format_regressions
 from edgelstm.targets.subjects import Settings
-from edgelstm.targets.text import describe, format_regressions, format_result, format_us, operator_times
+from edgelstm.targets.text import describe, format_result, format_us, operator_times
 from tests.targets.made import PLAN, emulated, estimated, measured, processes, summarized
 
 

@@ -20,7 +20,7 @@ PARTIAL = ".partial"
 @click.command(short_help="Measure models: on this machine, a board, a phone, an emulator.")
 @click.argument("files", nargs=-1, type=FILE, metavar="[FILE]...")
 @click.option("--target", "targets", multiple=True, default=("cpu",), metavar="T", help="Where; cpu if not given.")
-@click.option("--runtime", "runtimes", multiple=True, default=("auto",), metavar="NAME", help="Runtime; see below.")
+@click.option("--runtime", "runtimes", multiple=True, default=("auto",), metavar="NAME", help="Runtime; see above.")
 @click.option("--threads", multiple=True, type=POSITIVE, default=(1,), metavar="N", help="Threads of the runtime.")
 @click.option("--batch", "batches", multiple=True, type=POSITIVE, metavar="N", help="Inputs in one call.")
 @click.option("--length", "lengths", multiple=True, type=POSITIVE, metavar="N", help="Time steps, where free.")
@@ -90,8 +90,8 @@ def bench(
     Examples:
       edgelstm bench model.tflite --plan quick
       edgelstm bench a.tflite b.tflite --target cpu --target ssh://pi@raspberrypi
-      edgelstm bench model.tflite --threads 1 --threads 2 -o new.json --html new.html
-      edgelstm bench --compare old.json new.json
+      edgelstm bench model.tflite --threads 1 --threads 2 -o a.json --html a.html
+      edgelstm bench --compare a.json b.json
     """
     if comparing:
         if files or output or html:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from recorder import Recorder
 
+from edgelstm.artifact import Artifact, write_artifact
 from edgelstm.cli.train import score_table, training_summary
 from edgelstm.errors import DataError, LoadError, OutputError, SettingError
 from tests.training.tiny_task import use_tiny
@@ -217,13 +218,16 @@ class TestTasks:
 class TestEvaluate:
     def test_the_model_and_each_file_are_scored(self, run, replace, tmp_path):
         opened = type("Run", (), {"model_path": tmp_path / "model.keras", "task": _fake_task()})
-        scores = {tmp_path / "model.keras": {"accuracy": 0.5}, Path("a.tflite"): {"accuracy": 0.25}}
+        file = write_artifact(tmp_path / "a.tflite", b"model", {"accuracy": None}).path
+        scores = {tmp_path / "model.keras": {"accuracy": 0.5}, file: {"accuracy": 0.25}}
         replace("training.runs", open_run=lambda folder: opened)
         replace("training.evaluation", evaluate=lambda run, file: scores[file])
-        done = run("evaluate", "run", "a.tflite", "--json")
+        done = run("evaluate", "run", file, "--json")
         expected = {"main": "accuracy", "scores": {str(file): figures for file, figures in scores.items()}}
         assert json.loads(done.out) == expected
-        assert run("evaluate", "run", "a.tflite").out == score_table(expected["scores"]) + "\n"
+        assert run("evaluate", "run", file).out == score_table(expected["scores"]) + "\n"
+        noted = {"metric": "accuracy", "value": 0.25, "data": "test split of text"}
+        assert Artifact.open(file).card["accuracy"] == noted
 
     def test_what_is_no_run_is_1(self, run, tmp_path):
         done = run("evaluate", tmp_path)
@@ -257,4 +261,4 @@ class TestScoreTable:
 
 def _fake_task():
     objective = type("Objective", (), {"main": "accuracy"})
-    return type("Task", (), {"objective": objective})
+    return type("Task", (), {"objective": objective, "name": "text"})

@@ -23,6 +23,9 @@ CONNECTION = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:], star
 
 SHELLS = ("dash", "bash", "busybox", "mksh", "ksh", "zsh")
 
+# One after the other: tests look for processes by what they were started with.
+pytestmark = pytest.mark.xdist_group("shells")
+
 
 class HereShell(Shell):
     """Runs scripts on this machine, by a login shell that talks first.
@@ -100,10 +103,11 @@ def test_the_status_is_that_of_the_command(place, script, status):
 
 
 def test_what_takes_too_long_is_ended_with_all_it_started(place):
+    seconds = f"6{os.getpid()}"  # not those of the same test with another shell, which may run beside this one
     with pytest.raises(subprocess.TimeoutExpired):
-        place.run(["sh", "-c", "sleep 612345 & sleep 612345; true"], timeout_s=1.5)
+        place.run(["sh", "-c", f"sleep {seconds} & sleep {seconds}; true"], timeout_s=1.5)
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert "612345" not in listed
+    assert f"sleep {seconds}" not in listed
     assert place.run(["true"], timeout_s=20).status == 0
 
 

@@ -12,6 +12,7 @@ import edgelstm
 from edgelstm import demo
 from edgelstm.errors import OutputError, VerificationError
 from edgelstm.targets.statistics import summarize
+from edgelstm.targets.subjects import Settings
 from edgelstm.tasks import load_task
 from edgelstm.tasks.base import Data, Split
 from edgelstm.tasks.objectives import BinaryClassification
@@ -134,7 +135,7 @@ def fakes(monkeypatch):
 
     statistics = summarize([[1000, 2000, 3000]])
     measurement = SimpleNamespace(
-        statistics=statistics, runtime="litert", runtime_version="1", threads=1, warnings=("unstable",)
+        statistics=statistics, runtime="litert", runtime_version="1", settings=Settings(), warnings=("unstable",)
     )
     monkeypatch.setattr("edgelstm.tasks.load_task", lambda name: {"text": FakeTextTask()}[name])
     monkeypatch.setattr(edgelstm, "convert", convert)

@@ -154,10 +154,7 @@ def write_card(path: Path, card: dict[str, Any]) -> Artifact:
     """
     check_card(path)
     artifact = Artifact(path, {**card, "format": CARD_FORMAT})
-    try:
-        _write_all([(artifact.card_path, _card_text(artifact.card).encode())])
-    except OSError as error:
-        raise OutputError(f"Cannot write {artifact.card_path}: {_reason(error)}.") from error
+    write_file(artifact.card_path, _card_text(artifact.card).encode())
     return artifact
 
 
@@ -178,15 +175,24 @@ def note_accuracy(path: str | Path, accuracy: dict[str, Any]) -> bool:
     artifact = Artifact.open(path)
     if not artifact.card:
         return False
-    try:
-        _write_all([(artifact.card_path, _card_text({**artifact.card, "accuracy": accuracy}).encode())])
-    except OSError as error:
-        raise OutputError(f"Cannot write {artifact.card_path}: {_reason(error)}.") from error
+    write_file(artifact.card_path, _card_text({**artifact.card, "accuracy": accuracy}).encode())
     return True
 
 
 def _card_text(card: dict[str, Any]) -> str:
     return json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written; what was there before is still there then.
+    """
+    try:
+        _write_all([(path, content)])
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {_reason(error)}.") from error
 
 
 def write_temporary(path: Path, data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgelstm.errors import SettingError
@@ -135,5 +135,5 @@ def bench_all(
     found = [find_target(name) for name in dict.fromkeys(targets)]
     for target in found:
         target.timeout_s = timeout_s or target.timeout_s
-    subjects = [Subject.read(path, way) for path in paths for way in ways]
+    subjects = [replace(subject, settings=way) for subject in map(Subject.read, paths) for way in ways]
     return measure_all(found, subjects, plan, journal=Journal(journal_path, plan), report=report)

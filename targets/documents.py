@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgelstm.errors import LoadError, OutputError
+from edgelstm.artifact import write_file
+from edgelstm.errors import LoadError
 from edgelstm.targets.harness import BenchResult
 from edgelstm.targets.measurement import Measurement
 
@@ -65,10 +65,4 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"Cannot write {path}: {(error.strerror or str(error)).lower()}.") from error
+    write_file(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())

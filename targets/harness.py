@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -81,7 +82,7 @@ class BenchResult:
     measurements: tuple[Measurement, ...]
     failures: tuple[Failure, ...]
 
-    @property
+    @functools.cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
         """Every measurement against the first of its target."""
         first: dict[str, int] = {}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from edgelstm.targets.plans import BenchPlan
 from edgelstm.targets.records import read_record
 from edgelstm.targets.statistics import Statistics
-from edgelstm.targets.subjects import Settings
+from edgelstm.targets.subjects import Settings, Subject
 
 Kind = Literal["measured", "emulated", "estimated"]
 
@@ -145,6 +145,17 @@ class Measurement:
     accuracy: dict[str, Any] | None = None
     shapes: dict[str, list[int]] = field(default_factory=dict)
     num_rounds_kept: int = 0
+
+    @classmethod
+    def of_subject(cls, subject: Subject, **told: Any) -> Measurement:
+        """Makes a measurement of a subject; `told` are the other attributes."""
+        return cls(
+            artifact=subject.path,
+            size_bytes=subject.size_bytes,
+            sha256=subject.sha256,
+            settings=subject.settings,
+            **told,
+        )
 
     @property
     def p50_us(self) -> float:

@@ -84,15 +84,12 @@ class WorkerTarget(Target):
         ready, results = runs[0]["ready"], [run["result"] for run in runs]
         processes = tuple(ProcessSamples.of_result(result) for result in results)
         statistics = summarize([process.samples_ns for process in processes], seed=subject.settings.seed)
-        return Measurement(
+        return Measurement.of_subject(
+            subject,
             kind="measured",
             target=self.name,
-            artifact=subject.path,
-            size_bytes=subject.size_bytes,
-            sha256=subject.sha256,
             runtime=ready["runtime"],
             runtime_version=ready["runtime_version"],
-            settings=subject.settings,
             plan=plan,
             versions={name: ready[name] for name in ("python", "numpy")},
             machine=results[0]["machine"],

@@ -115,7 +115,7 @@ def start_children_warm(patch: pytest.MonkeyPatch) -> dict[str, Callable[..., An
     from edgelstm.converters import scripts
     from edgelstm.runtime import child
 
-    runs, scripted, prepared = child._communicate, scripts.start, _preparations()
+    runs, scripted, prepared = child.communicate, scripts.start, _preparations()
 
     def communicate(
         command: Sequence[str], text: str, timeout_s: float, environment: Mapping[str, str] | None = None
@@ -135,9 +135,9 @@ def start_children_warm(patch: pytest.MonkeyPatch) -> dict[str, Callable[..., An
         server = warm_python((sys.executable, "-P", "-B"), prepared[str(script)])
         return server.run([str(script), *map(str, arguments)], content, timeout_s, folder)
 
-    patch.setattr(child, "_communicate", communicate)
+    patch.setattr(child, "communicate", communicate)
     patch.setattr(scripts, "start", start)
-    return {"edgelstm.runtime.child._communicate": runs, "edgelstm.converters.scripts.start": scripted}
+    return {"edgelstm.runtime.child.communicate": runs, "edgelstm.converters.scripts.start": scripted}
 
 
 def _preparations() -> dict[str, str]:

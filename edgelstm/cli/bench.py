@@ -133,12 +133,13 @@ def _measure(
     with working() as report:
         from edgelstm import __version__
         from edgelstm.errors import SettingError
-        from edgelstm.pages.bench import check_page, write_page
         from edgelstm.targets.bench import Matrix, bench_all
         from edgelstm.targets.documents import to_document, write_document
         from edgelstm.targets.plans import PLANS
 
         if html:
+            from edgelstm.pages.bench import check_page, write_page
+
             check_page(html)
         ways: dict[str, Any] = {name: values or (None,) for name, values in matrix.items()}
         ways["delegates"] = tuple(None if path == "none" else path for path in ways["delegates"])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgelstm.artifact import write_file
 from edgelstm.errors import OutputError
 from edgelstm.pages import plots
 from edgelstm.targets.harness import BenchResult
@@ -65,13 +66,7 @@ def write_page(path: Path, result: BenchResult, *, command: str) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        temporary.write_text(_page(result, command), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"Cannot write {path}: {(error.strerror or str(error)).lower()}.") from error
+    write_file(path, _page(result, command).encode())
 
 
 def _page(result: BenchResult, command: str) -> str:

@@ -74,7 +74,8 @@ def run_worker(
     python = python or python_for(plan.get("runtime") or "auto", model)
     command = [python, "-I", "-B", script or str(worker_file())]
     try:
-        status, output, notes = _communicate(command, _plan_text(plan, cores), timeout_s, environment)
+        variables = None if environment is None else {**os.environ, **environment}
+        status, output, notes = communicate(command, _plan_text(plan, cores), timeout_s, variables)
     except subprocess.TimeoutExpired as error:
         raise ModelRunError(
             f"{model}: {_runtime(plan, [])} was stopped after {timeout_s:g} s. Give it fewer calls or more time."
@@ -144,10 +145,16 @@ def _remove(folder: str, process: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _communicate(
+def communicate(
     command: Sequence[str], text: str, timeout_s: float, environment: Mapping[str, str] | None = None
 ) -> tuple[int, str, str]:
     """Runs a command and returns its exit status, stdout and stderr; after an exception nothing of it is left running.
+
+    Args:
+        command: The program and its arguments.
+        text: What it reads from stdin.
+        timeout_s: Seconds after which it is stopped, with all that it started in its session.
+        environment: All its variables; None for those of this process.
 
     Raises:
         OSError: If it cannot be started.
@@ -162,7 +169,7 @@ def _communicate(
         encoding="utf-8",
         errors="replace",
         start_new_session=True,
-        env=None if environment is None else {**os.environ, **environment},
+        env=environment,
     ) as process:
         try:
             output, notes = process.communicate(text, timeout=timeout_s)

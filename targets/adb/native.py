@@ -161,15 +161,12 @@ def conclude(name: str, subject: Subject, plan: BenchPlan, runs: list[Run]) -> M
     statistics = combine([run["summary"] for run in runs])
     statuses = [entry["thermal_status"] for run in runs for entry in run["conditions"]]
     machine = runs[0]["machine"]
-    return Measurement(
+    return Measurement.of_subject(
+        subject,
         kind="measured",
         target=name,
-        artifact=subject.path,
-        size_bytes=subject.size_bytes,
-        sha256=subject.sha256,
         runtime=RUNTIME,
         runtime_version="unknown",
-        settings=subject.settings,
         plan=plan,
         machine=machine,
         statistics=statistics,

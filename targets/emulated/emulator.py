@@ -11,9 +11,6 @@ unless binfmt_misc of this machine's kernel knows how.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgelstm.errors import TargetError
+from edgelstm.runtime.child import communicate
 from edgelstm.targets.emulated.boards import BOARDS, DEFAULT_BOARDS, Board, core_of
 from edgelstm.targets.emulated.counts import Counters, read_marks
 from edgelstm.targets.emulated.pins import ARCHITECTURES, PYTHON
@@ -119,20 +117,19 @@ class Emulator:
         with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
             counts = Path(folder) / "counts"
             plugin = ["-plugin", f"{self._folder / 'insn.so'},out={counts}"] if counted else []
-            process = self._start([*plugin, *self._located(argv)], {**ENVIRONMENT, **(environment or {})})
-            with process:
-                try:
-                    stdout, stderr = process.communicate(stdin, timeout=timeout_s)
-                finally:
-                    # Only while it has not been waited for: until then its number is not given to another process.
-                    if process.returncode is None:
-                        os.killpg(process.pid, signal.SIGKILL)
+            command = self._command([*plugin, *self._located(argv)])
+            status, stdout, stderr = communicate(command, stdin, timeout_s, {**ENVIRONMENT, **(environment or {})})
             if counted and not counts.exists():
                 raise TargetError(f"The emulator {self._program} cannot count: {(stderr or 'no message').strip()}.")
             notes = "".join(line for line in stderr.splitlines(keepends=True) if not line.startswith(_OWN_NOTICE))
-            return Completed(process.returncode, stdout, notes, read_marks(counts) if counted else [])
+            return Completed(status, stdout, notes, read_marks(counts) if counted else [])
 
-    def _start(self, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    def _command(self, arguments: list[str]) -> list[str]:
+        """Returns what runs the emulator with some arguments.
+
+        Raises:
+            TargetError: If there is no emulator.
+        """
         emulator = self._folder / "emulator"
         # By its own loader: the emulator then has the libraries of its release, whatever this machine's are.
         program = [emulator / "loader", "--library-path", emulator / "lib", emulator / self._program]
@@ -143,17 +140,7 @@ class Emulator:
                 f"emulated:{self._folder.name} --again."
             )
         # The emulator writes the memory of programs that crash to the current folder, unless that is forbidden.
-        command = ["/bin/sh", "-c", 'ulimit -c 0; exec "$@"', "sh", *map(str, [*program, *options]), *arguments]
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            env=environment,
-            start_new_session=True,
-        )
+        return ["/bin/sh", "-c", 'ulimit -c 0; exec "$@"', "sh", *map(str, [*program, *options]), *arguments]
 
     def _located(self, argv: Sequence[str]) -> list[str]:
         """Returns argv with the program's place on this machine; the emulator does not look for it in the userland."""

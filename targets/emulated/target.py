@@ -81,15 +81,12 @@ class EmulatedTarget(Target):
         ready, compared = runs[0]["ready"], runs[0]["comparison"]
         comparison = Comparison(**compared) if compared else None
         counts = [counters for run in runs for counters in run["inferences"]]
-        return Measurement(
+        return Measurement.of_subject(
+            subject,
             kind="emulated",
             target=self.name,
-            artifact=subject.path,
-            size_bytes=subject.size_bytes,
-            sha256=subject.sha256,
             runtime=ready["runtime"],
             runtime_version=ready["runtime_version"],
-            settings=subject.settings,
             plan=plan,
             versions={name: ready[name] for name in ("python", "numpy")},
             machine={**self._machine(), **_outcome(comparison)},

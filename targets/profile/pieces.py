@@ -75,17 +75,7 @@ class Piece:
 
     def for_batch(self, factor: int) -> Piece:
         """Returns the same for a batch that is so many times as large: only the weights stay as they are."""
-        scaled = (
-            "macs",
-            "activations",
-            "integer_activations",
-            "quantized",
-            "elements",
-            "moved_bytes",
-            "steps",
-            "dot_products",
-        )
-        values = {name: getattr(self, name) * factor for name in scaled}
+        values = {name: getattr(self, name) * factor for name in _OF_EACH_ROW}
         return dataclasses.replace(self, **values, passes=self.passes * factor if self.steps else self.passes)
 
 

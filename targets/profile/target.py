@@ -61,15 +61,12 @@ class ProfileTarget(Target):
     def conclude(self, subject: Subject, plan: BenchPlan, runs: list[Run]) -> Measurement:
         """Makes a measurement that holds the estimate and no sample; see `Target.conclude`."""
         device = self.device
-        return Measurement(
+        return Measurement.of_subject(
+            subject,
             kind="estimated",
             target=self.name,
-            artifact=subject.path,
-            size_bytes=subject.size_bytes,
-            sha256=subject.sha256,
             runtime="none",
             runtime_version="",
-            settings=subject.settings,
             plan=plan,
             machine={
                 "device": device.title,

@@ -21,6 +21,7 @@ from edgelstm.converters.lowering.signature import Signature, model_signature
 from edgelstm.converters.parity import TOLERANCES
 from edgelstm.converters.verification import Stream, VerificationReport, require_passed, verify_calls, verify_file
 from edgelstm.errors import VerificationError
+from edgelstm.runtime import child
 from edgelstm.runtime.engines import ENGINES
 from edgelstm.runtime.interpreters import CLASSIC
 from tests.converters.tiny import FEATURES, TIME, UNITS, Array, classifier, floats, functional, sequential
@@ -310,10 +311,14 @@ def test_a_runtime_that_cannot_run_the_file_is_a_problem_not_a_pass(good, tmp_pa
         require_passed(report, "m.tflite")
 
 
-def test_a_file_that_runs_too_long_is_a_problem(good):
-    report = good.verify(timeout_s=0.01)
+@pytest.mark.cold
+def test_a_file_that_runs_too_long_is_a_problem(good, tmp_path, monkeypatch):
+    worker = tmp_path / "worker.py"
+    worker.write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(child, "worker_file", lambda: worker)
+    report = good.verify(timeout_s=0.2)
     assert not report.passed
-    assert "was stopped after 0.01 s" in report.problems[0]
+    assert "was stopped after 0.2 s" in report.problems[0]
 
 
 @pytest.fixture

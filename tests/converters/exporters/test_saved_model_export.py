@@ -347,9 +347,12 @@ class TestVerification:
         with pytest.raises(ModelRunError, match=r"served: TensorFlow failed: .*saved_model"):
             verify.serve_calls(tmp_path / "served", [{"x": floats(1, 1)}])
 
-    def test_a_run_that_takes_too_long_is_stopped(self, tmp_path):
-        with pytest.raises(ModelRunError, match=r"was stopped after 0\.01 s\. Give it .*more time with --timeout"):
-            verify.serve_calls(tmp_path, [{"x": floats(1, 1)}], timeout_s=0.01)
+    def test_a_run_that_takes_too_long_is_stopped(self, tmp_path, monkeypatch):
+        worker = tmp_path / "worker.py"
+        worker.write_text("import time\ntime.sleep(60)\n")
+        monkeypatch.setattr(verify, "WORKER", worker)
+        with pytest.raises(ModelRunError, match=r"was stopped after 0\.2 s\. Give it .*more time with --timeout"):
+            verify.serve_calls(tmp_path, [{"x": floats(1, 1)}], timeout_s=0.2)
 
     def test_a_crash_is_a_sentence(self, tmp_path, monkeypatch):
         worker = tmp_path / "worker.py"

@@ -30,6 +30,7 @@ PACKAGES = (
 EXTRA = {"armhf": ("python3-numpy",)}
 """There is no wheel of numpy for armhf."""
 
+CHROOT = "/usr/sbin/chroot"  # not in everybody's PATH
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 BINFMT_SETTINGS = Path("/usr/lib/binfmt.d")
 BINFMT_LOCK = Path("/run/edgelstm-binfmt.lock")
@@ -69,7 +70,7 @@ def try_program(architecture: str) -> str | None:
         program = Path(folder) / "program"
         program.write_bytes(smallest_program(architecture))
         program.chmod(0o755)
-        done = subprocess.run(["chroot", folder, "/program"], capture_output=True, text=True, check=False)
+        done = subprocess.run([CHROOT, folder, "/program"], capture_output=True, text=True, check=False)
     if done.returncode == STATUS:
         return None
     reason = (done.stderr.strip() or f"status {done.returncode}").removeprefix("chroot: ")

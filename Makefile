@@ -10,7 +10,7 @@ CXX_COMPILER := $(shell command -v $${CXX:-c++} || command -v g++ || command -v 
 BIN := .venv/bin
 PIP_INSTALL := -m pip -qq --disable-pip-version-check --no-input install
 export PIP_ROOT_USER_ACTION := ignore
-NATIVE := $(wildcard edgelstm/native/*.cc edgelstm/native/*.h)
+NATIVE := $(wildcard $(addprefix edgelstm/native/,*.cc *.h kernels/*.cc kernels/*.h kernels/simd/*.h))
 
 # Runtimes that do not share a Python with TensorFlow (tflite-runtime needs numpy 1) or are no Python at all.
 OLD_RUNTIME := .venv-tflite-runtime
@@ -22,7 +22,7 @@ JOBS ?= 2
 ARGS ?=
 DEMO_OUTPUT ?= demo-output
 
-.PHONY: help venv demo test lint format bench clean runtimes old-runtime mediapipe litertjs peers
+.PHONY: help venv demo test lint format bench clean runtimes old-runtime mediapipe litertjs peers native-arm64
 
 help:
 	@echo "make demo    train, convert, verify and time an example, in $(DEMO_OUTPUT)/"
@@ -33,6 +33,7 @@ help:
 	@echo "make venv    create or update .venv only"
 	@echo "make runtimes  install the runtimes that tests compare with: tflite-runtime, MediaPipe, LiteRT.js"
 	@echo "make peers   install the runtimes that make bench compares with: PyTorch, OpenVINO (about 3 GB)"
+	@echo "make native-arm64  build the native library for 64-bit Arm with a cross compiler"
 	@echo "make clean   remove what these left, except the environments"
 
 venv: .venv/.installed
@@ -50,6 +51,17 @@ venv: .venv/.installed
 	@echo "Installing edgelstm and what it needs into .venv (the first time this downloads about 1 GB)."
 	@$(BIN)/python $(PIP_INSTALL) --editable ".[dev]"
 	@touch $@
+
+# The native library for 64-bit Arm: for a Raspberry Pi, or for tests under emulation.
+ARM64_COMPILER ?= aarch64-linux-gnu-g++
+native-arm64:
+	@command -v cmake >/dev/null && command -v $(ARM64_COMPILER) >/dev/null || { \
+	  echo "cmake and $(ARM64_COMPILER) are needed. On Debian: sudo apt-get install cmake g++-aarch64-linux-gnu" >&2; exit 1; }
+	@cmake -S . -B build/native-arm64 --log-level=WARNING -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux \
+	  -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=$(ARM64_COMPILER) \
+	  -DSKBUILD_PROJECT_VERSION_FULL=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+	@cmake --build build/native-arm64 --parallel $(JOBS) -- -s
+	@echo build/native-arm64/libedgelstm_native.so
 
 demo: venv
 	@$(BIN)/edgelstm demo -o $(DEMO_OUTPUT)

@@ -26,6 +26,7 @@ from peers.plot import draw
 from peers.table import format_tables
 
 import edgelstm
+from edgelstm.native import library_path
 from edgelstm.runtime.child import run_worker
 from edgelstm.runtime.interpreters import find_runtime, is_available, python_for
 from edgelstm.targets.cpu import CpuTarget
@@ -49,22 +50,27 @@ class Way:
         form: "float32", or an integer form: "dynamic" (int8 weights) or "int8" (integers throughout).
         ending: Ending of its file.
         mode: How Keras runs it.
+        delegate: Whether the delegate of edgelstm runs its LSTMs.
     """
 
     runtime: str
     form: str
     ending: str
     mode: str | None = None
+    delegate: bool = False
 
     @property
     def title(self) -> str:
         """Name in tables."""
+        if self.delegate:
+            return f"edgelstm {self.form}"
         return f"{self.runtime} {self.form}" if not self.mode else f"{self.runtime} {self.mode}"
 
 
 TFLITE_FORMS = ("float32", "dynamic", "int8")
 WAYS = (
     *(Way("ai-edge-litert", form, ".tflite") for form in TFLITE_FORMS),
+    *(Way("ai-edge-litert", form, ".tflite", delegate=True) for form in TFLITE_FORMS),
     *(Way("tflite-runtime", form, ".tflite") for form in TFLITE_FORMS),
     *(Way("onnxruntime", form, ".onnx") for form in ("float32", "dynamic")),
     Way("openvino", "float32", ".onnx"),
@@ -125,8 +131,16 @@ def check_answers(model: PeerModel, way: Way, file: Path, folder: Path) -> float
     """Returns the largest difference to Keras over several inputs, as a part of the range of Keras' answers."""
     inputs, outputs = folder / "inputs.npz", folder / "outputs.npz"
     np.savez(inputs, x=model.inputs(NUM_CHECKED)[:, None])
-    plan = {"op": "run", "model": str(file), "runtime": way.runtime, "inputs": str(inputs), "outputs": str(outputs)}
-    *_, result = run_worker({**plan, **({"mode": way.mode} if way.mode else {})}, timeout_s=300)
+    plan: dict[str, Any] = {
+        "op": "run",
+        "model": str(file),
+        "runtime": way.runtime,
+        "inputs": str(inputs),
+        "outputs": str(outputs),
+    }
+    plan |= {"mode": way.mode} if way.mode else {}
+    plan |= {"delegate": {"library": str(library_path()), "options": {}}} if way.delegate else {}
+    *_, result = run_worker(plan, timeout_s=300)
     with np.load(outputs) as answered:
         (answers,) = (answered[name] for name in answered.files)
     (tensor,) = result["outputs"]
@@ -153,18 +167,15 @@ def measure(
             f"{model.name}: answers of {way.title} differ by {errors[way]:.2g}" for way in ways if way not in right
         ]
         # The slow portable int8 kernels are timed with one thread only, to keep the run short.
-        runs = [(way, count) for count in threads for way in right if count == 1 or way.form != "int8"]
-        subjects = [
-            Subject.read(files[way.ending, way.form], Settings(way.runtime, threads=count, mode=way.mode))
-            for way, count in runs
-        ]
+        runs = [(way, count) for count in threads for way in right if count == 1 or way.form != "int8" or way.delegate]
+        subjects = [Subject.read(files[way.ending, way.form], _settings(way, count)) for way, count in runs]
         result = measure_all([CpuTarget()], subjects, plan, report=_say if sys.stderr.isatty() else None)
     if result.failures:
         return [], [*wrong, *(f"{model.name}: {failure.message}" for failure in result.failures)]
     return [
         {
             "model": model.name,
-            "runtime": way.runtime,
+            "runtime": "edgelstm" if way.delegate else way.runtime,
             "title": way.title,
             "form": way.form,
             "threads": count,
@@ -177,6 +188,11 @@ def measure(
         }
         for index, ((way, count), measured) in enumerate(zip(runs, result.measurements, strict=True))
     ], wrong
+
+
+def _settings(way: Way, threads: int) -> Settings:
+    delegate = str(library_path()) if way.delegate else None
+    return Settings(way.runtime, threads=threads, mode=way.mode, delegate=delegate)
 
 
 def _ratio(result: Any, index: int, runs: Sequence[tuple[Way, int]]) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from peers.table import BASE
 from edgelstm.pictures.base import new_figure, save_figure
 
 COLORS = {
+    "edgelstm": "#1b7f4d",
     "ai-edge-litert": "#2a6f97",
     "tflite-runtime": "#7fb0cc",
     "onnxruntime": "#d9822b",

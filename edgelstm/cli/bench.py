@@ -24,7 +24,7 @@ PARTIAL = ".partial"
 @click.option("--threads", multiple=True, type=POSITIVE, default=(1,), metavar="N", help="Threads of the runtime.")
 @click.option("--batch", "batches", multiple=True, type=POSITIVE, metavar="N", help="Inputs in one call.")
 @click.option("--length", "lengths", multiple=True, type=POSITIVE, metavar="N", help="Time steps, where free.")
-@click.option("--delegate", "delegates", multiple=True, metavar="PATH", help="External delegate, or none.")
+@click.option("--delegate", "delegates", multiple=True, metavar="PATH", help="External delegate, edgelstm or none.")
 @click.option(
     "--mode", "modes", multiple=True, type=click.Choice(["jit", "graph", "eager"]), help="How Keras runs a model."
 )
@@ -142,7 +142,7 @@ def _measure(
 
             check_page(html)
         ways: dict[str, Any] = {name: values or (None,) for name, values in matrix.items()}
-        ways["delegates"] = tuple(None if path == "none" else path for path in ways["delegates"])
+        ways["delegates"] = tuple(map(_delegate_path, ways["delegates"]))
         journal = output and output.with_name(output.name + PARTIAL)
         try:
             result = bench_all(
@@ -176,3 +176,12 @@ def _measure(
     for failure in result.failures:
         print_error(f"{failure.target}: {failure.message.removeprefix(f'{failure.target}: ')}")
     return int(bool(result.failures))
+
+
+def _delegate_path(name: str | None) -> str | None:
+    """Returns the path of a delegate by what --delegate says of it."""
+    if name == "edgelstm":
+        from edgelstm.native import library_path
+
+        return str(library_path())
+    return None if name == "none" else name

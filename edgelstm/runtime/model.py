@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy.typing as npt
 
 from edgelstm.artifact import Artifact
 from edgelstm.errors import LoadError, ModelRunError
+from edgelstm.native import library_path
 from edgelstm.runtime.child import run_worker
 from edgelstm.runtime.interpreters import import_runtime
 from edgelstm.runtime.states import States, is_streaming
@@ -200,7 +203,14 @@ class Model:
         self._inputs, self._outputs = _tensors_by_name(self._interpreter)
 
 
-def load(path: str | Path, *, runtime: str = "auto", threads: int = 1, check: bool = True) -> Model:
+def load(
+    path: str | Path,
+    *,
+    runtime: str = "auto",
+    threads: int = 1,
+    check: bool = True,
+    delegate: str | Path | None = "auto",
+) -> Model:
     """Loads an exported model into this process.
 
     Args:
@@ -209,13 +219,15 @@ def load(path: str | Path, *, runtime: str = "auto", threads: int = 1, check: bo
         threads: Number of threads of the runtime.
         check: Whether a runtime that would crash on a damaged file loads it in a child process first, which takes a
             fraction of a second. Runtimes that verify files themselves skip that.
+        delegate: Path of an external delegate, "auto" for the one of edgelstm where it has kernels for this processor
+            (its LSTMs are faster and answer as docs/delegate.md says), or None for the runtime's own kernels.
 
     Returns:
         The model, in its initial state.
 
     Raises:
         LoadError: If the file or its card cannot be read.
-        ModelRunError: If the runtime refuses the file.
+        ModelRunError: If the runtime refuses the file, or the delegate cannot be loaded.
         MissingExtraError: If the runtime is not installed.
         ValueError: If threads is less than 1.
     """
@@ -226,8 +238,11 @@ def load(path: str | Path, *, runtime: str = "auto", threads: int = 1, check: bo
     if check and not package.verifies_files:
         plan = {"op": "load", "model": str(artifact.path), "runtime": package.name, "threads": threads}
         run_worker(plan, python=sys.executable)
+    delegates = _load_delegates(module, delegate)
     try:
-        interpreter = module.Interpreter(model_path=str(artifact.path), num_threads=threads)
+        interpreter = module.Interpreter(
+            model_path=str(artifact.path), num_threads=threads, experimental_delegates=delegates
+        )
         interpreter.allocate_tensors()
         return Model(interpreter, artifact.card)
     except LoadError as error:
@@ -237,6 +252,24 @@ def load(path: str | Path, *, runtime: str = "auto", threads: int = 1, check: bo
             f"{artifact.path}: {package.name} refused the file: {_first_line(error)}. "
             "Export it again, or use another runtime."
         ) from error
+
+
+def _load_delegates(module: ModuleType, delegate: str | Path | None) -> list[Any] | None:
+    """Returns the delegates that `load` was asked for, as the runtime takes them.
+
+    Raises:
+        ModelRunError: If a named one cannot be loaded.
+    """
+    if delegate is None:
+        return None
+    try:
+        return [module.load_delegate(str(library_path() if delegate == "auto" else delegate))]
+    except (ValueError, OSError) as error:
+        if delegate == "auto" and not os.environ.get("EDGELSTM_KERNELS"):  # no kernels for this processor
+            return None
+        name = "of edgelstm" if delegate == "auto" else delegate
+        reason = ": ".join(line.strip(" .") for line in str(error).splitlines() if line.strip())
+        raise ModelRunError(f"The delegate {name} cannot be loaded: {reason}.") from error
 
 
 def _tensors_by_name(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:

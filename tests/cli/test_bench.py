@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 from recorder import Recorder
 
+from edgelstm import native
 from edgelstm.errors import ModelRunError, SettingError
 from edgelstm.targets.documents import read_measurements, to_document, write_document
 from edgelstm.targets.harness import BenchResult, Failure
@@ -54,7 +56,19 @@ def test_every_combination_reaches_the_library(run, bench):
             "--timeout",
             "30",
         ),
-        *("--delegate", "none", "--delegate", "d.so", "--mode", "jit", "--dtype", "float16", "--json"),
+        *(
+            "--delegate",
+            "none",
+            "--delegate",
+            "d.so",
+            "--delegate",
+            "edgelstm",
+            "--mode",
+            "jit",
+            "--dtype",
+            "float16",
+            "--json",
+        ),
     )
     assert (done.code, done.err) == (0, "")
     assert json.loads(done.out)["measurements"][0]["target"] == "cpu"
@@ -63,7 +77,8 @@ def test_every_combination_reaches_the_library(run, bench):
     assert bench.kwargs["plan"] == PLANS["quick"].with_operators(True)
     assert bench.kwargs["timeout_s"] == 30
     ways = bench.kwargs["matrix"].settings()
-    assert [(each.threads, each.delegate) for each in ways] == [(1, None), (1, "d.so"), (2, None), (2, "d.so")]
+    delegates = (None, "d.so", str(native.library_path()))
+    assert [(each.threads, each.delegate) for each in ways] == list(itertools.product((1, 2), delegates))
     assert {(each.runtime, each.batch, each.length, each.mode, each.dtype) for each in ways} == {
         ("tflite-runtime", 8, 50, "jit", "float16")
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Mapping
@@ -262,8 +263,10 @@ def _load_delegates(module: ModuleType, delegate: str | Path | None) -> list[Any
     """
     if delegate is None:
         return None
+    path = str(library_path() if delegate == "auto" else delegate)
     try:
-        return [module.load_delegate(str(library_path() if delegate == "auto" else delegate))]
+        ctypes.CDLL(path)  # what cannot be opened at all leaves the runtime with half an object
+        return [module.load_delegate(path)]
     except (ValueError, OSError) as error:
         if delegate == "auto" and not os.environ.get("EDGELSTM_KERNELS"):  # no kernels for this processor
             return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,22 @@ def test_lstms_run_in_the_delegate_and_answer_as_without(file):
 
 
 def test_a_processor_without_kernels_has_the_runtime_s_own(file, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgelstm.runtime.model.library_path", lambda: tmp_path / "none.so")
+    if shutil.which("c++") is None:
+        pytest.skip("There is no c++.")
+    library = tmp_path / "none.so"
+    code = """
+    extern "C" void* tflite_plugin_create_delegate(char**, char**, unsigned long, void (*report)(const char*)) {
+      report("no kernels");
+      return nullptr;
+    }
+    extern "C" void tflite_plugin_destroy_delegate(void*) {}
+    """
+    command = ["c++", "-shared", "-fPIC", "-x", "c++", "-", "-o", str(library)]
+    subprocess.run(command, input=code, text=True, check=True, timeout=60)
+    monkeypatch.setattr("edgelstm.runtime.model.library_path", lambda: library)
     assert num_delegated(edgelstm.load(file)) == 0
+    with pytest.raises(ModelRunError, match=r"none\.so cannot be loaded: .*no kernels"):
+        edgelstm.load(file, delegate=library)
 
 
 def test_kernels_that_were_asked_for_are_not_left_out_silently(file, monkeypatch):
@@ -44,5 +60,8 @@ def test_kernels_that_were_asked_for_are_not_left_out_silently(file, monkeypatch
 
 
 def test_a_delegate_that_is_none_is_a_sentence(file, tmp_path):
+    (tmp_path / "text.so").write_text("no library")
+    with pytest.raises(ModelRunError, match=r"The delegate .*text\.so cannot be loaded: .*"):
+        edgelstm.load(file, delegate=tmp_path / "text.so")
     with pytest.raises(ModelRunError, match=r"The delegate .*none\.so cannot be loaded: .*"):
         edgelstm.load(file, delegate=tmp_path / "none.so")

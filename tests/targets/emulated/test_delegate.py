@@ -33,7 +33,7 @@ def library() -> Path:
             pytest.skip(f"There is no {program}.")
     done = subprocess.run(["make", "native-arm64"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return REPOSITORY / done.stdout.splitlines()[-1]
+    return REPOSITORY / "build" / "native-arm64" / "libedgelstm_native.so"
 
 
 @pytest.mark.parametrize("module", ["ai_edge_litert", "tflite_runtime"])

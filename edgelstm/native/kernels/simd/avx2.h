@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <cstring>
 
+// Each file that includes this has its own: the linker must not take one compiled for another processor.
 namespace edgelstm {
+namespace {
 
 struct Avx2 {
   using F = __m256;   // floats
@@ -89,6 +91,7 @@ struct Avx2 {
   static I Total(Sum sum) { return sum; }
 };
 
+}  // namespace
 }  // namespace edgelstm
 
 #endif  // EDGELSTM_NATIVE_KERNELS_SIMD_AVX2_H_

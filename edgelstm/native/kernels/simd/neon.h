@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <cstring>
 
+// Each file that includes this has its own: the linker must not take one compiled for another processor.
 namespace edgelstm {
+namespace {
 
 struct Neon {
   using F = float32x4_t;
@@ -75,6 +77,7 @@ struct Neon {
   static I Total(const Sum& sum) { return vpaddq_s32(sum.low, sum.high); }
 };
 
+}  // namespace
 }  // namespace edgelstm
 
 #endif  // EDGELSTM_NATIVE_KERNELS_SIMD_NEON_H_

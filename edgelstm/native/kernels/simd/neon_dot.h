@@ -4,7 +4,9 @@
 
 #include "neon.h"
 
+// Each file that includes this has its own: the linker must not take one compiled for another processor.
 namespace edgelstm {
+namespace {
 
 struct NeonDot : Neon {
   static constexpr const char* kName = "neon_dot";
@@ -24,6 +26,7 @@ struct NeonDot : Neon {
   static I Total(Sum sum) { return sum; }
 };
 
+}  // namespace
 }  // namespace edgelstm
 
 #endif  // EDGELSTM_NATIVE_KERNELS_SIMD_NEON_DOT_H_

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgelstm.artifact import Artifact
-from edgelstm.errors import LoadError, ModelRunError
+from edgelstm.errors import EdgeLSTMError, LoadError, ModelRunError
 from edgelstm.native import library_path
 from edgelstm.runtime.child import run_worker
 from edgelstm.runtime.interpreters import import_runtime
@@ -263,12 +263,13 @@ def _load_delegates(module: ModuleType, delegate: str | Path | None) -> list[Any
     """
     if delegate is None:
         return None
-    path = str(library_path() if delegate == "auto" else delegate)
     try:
+        path = str(library_path() if delegate == "auto" else delegate)
         ctypes.CDLL(path)  # what cannot be opened at all leaves the runtime with half an object
         return [module.load_delegate(path)]
-    except (ValueError, OSError) as error:
-        if delegate == "auto" and not os.environ.get("EDGELSTM_KERNELS"):  # no kernels for this processor
+    except (ValueError, OSError, EdgeLSTMError) as error:
+        # No kernels for this processor, or edgelstm was not built, only put into the path.
+        if delegate == "auto" and not os.environ.get("EDGELSTM_KERNELS"):
             return None
         name = "of edgelstm" if delegate == "auto" else delegate
         reason = ": ".join(line.strip(" .") for line in str(error).splitlines() if line.strip())

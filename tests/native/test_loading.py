@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import edgelstm
-from edgelstm.errors import ModelRunError
+from edgelstm.errors import EdgeLSTMError, ModelRunError
 from tests.native.operators import Lstm, lstm_file
 
 CASE = Lstm("float32", time=9, batch=2, features=5, units=8)
@@ -51,6 +51,14 @@ def test_a_processor_without_kernels_has_the_runtime_s_own(file, tmp_path, monke
     assert num_delegated(edgelstm.load(file)) == 0
     with pytest.raises(ModelRunError, match=r"none\.so cannot be loaded: .*no kernels"):
         edgelstm.load(file, delegate=library)
+
+
+def test_without_a_built_library_the_runtime_has_its_own(file, monkeypatch):
+    def fail() -> None:
+        raise EdgeLSTMError("The native library is missing.")
+
+    monkeypatch.setattr("edgelstm.runtime.model.library_path", fail)
+    assert num_delegated(edgelstm.load(file)) == 0
 
 
 def test_kernels_that_were_asked_for_are_not_left_out_silently(file, monkeypatch):

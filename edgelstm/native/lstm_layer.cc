@@ -44,19 +44,10 @@ class Layout {
   ptrdiff_t TimeStride(int values) const { return static_cast<ptrdiff_t>(values) * (time_major ? shape.batch : 1); }
   ptrdiff_t BatchStride(int values) const { return static_cast<ptrdiff_t>(values) * (time_major ? 1 : shape.time); }
 
+  size_t ChunkRows() const { return static_cast<size_t>(chunk) * shape.batch; }
+
   // How many time steps from this one are run at once: 0 when none are left.
   int ChunkAt(int start) const { return shape.batch > 0 ? std::min(chunk, shape.time - start) : 0; }
-
-  void Fill(Sequence* s, int time) const {
-    s->time = time;
-    s->batch = shape.batch;
-    s->units = units;
-    s->blocks = blocks;
-    s->gates_time_stride = row * shape.batch;
-    s->gates_batch_stride = row;
-    s->output_time_stride = TimeStride(units);
-    s->output_batch_stride = BatchStride(units);
-  }
 
   // Calls run(x, rows, stride of x, first row of gates, their stride) so that it covers `time` steps from `start` in few
   // calls of many rows: over the time of each sequence, or over the batch of each step.
@@ -98,10 +89,71 @@ void StoreState(const Layout& l, const T* padded, void* state) {
   CopyRows(state, l.units * sizeof(T), padded, l.padded * sizeof(T), l.shape.batch, l.units * sizeof(T));
 }
 
-class Float32Layer : public LstmLayer {
+// What all precisions do: the input side of a chunk of time steps, then its recurrent side, chunk by chunk.
+// T is the type of inputs and outputs, Cell that of the cell state.
+template <class T, class Cell>
+class ChunkedLayer : public LstmLayer {
+ public:
+  ChunkedLayer(const Kernels& kernels, const LstmOperator& lstm) : kernels_(kernels), layout_(kernels, lstm) {}
+
+  bool Prepare(LstmShape shape) final {
+    layout_.SetShape(shape);
+    return gates_.Resize(layout_.row * layout_.ChunkRows()) && cell_.Resize(layout_.padded * shape.batch) &&
+           PrepareBuffers();
+  }
+
+  void Run(const void* input, void* output, void* hidden_state, void* cell_state) final {
+    const Layout& l = layout_;
+    LoadHidden(static_cast<const T*>(hidden_state));
+    LoadState(l, cell_state, cell_.data());
+    for (int start = 0, time; (time = l.ChunkAt(start)) > 0; start += time) {
+      l.ForRows(static_cast<const T*>(input), start, time, l.features,
+                [&](const T* x, int rows, ptrdiff_t stride, int first, int step) {
+                  MakeRows(x, stride, rows, gates_.data() + first * l.row, step * l.row);
+                });
+      RunSteps(time, static_cast<T*>(output) + start * l.TimeStride(l.units));
+    }
+    StoreHidden(static_cast<T*>(hidden_state), static_cast<const T*>(output));
+    StoreState(l, cell_.data(), cell_state);
+  }
+
+ protected:
+  virtual bool PrepareBuffers() = 0;
+  // The input side of some rows.
+  virtual void MakeRows(const T* x, ptrdiff_t x_stride, int rows, float* gates, ptrdiff_t gates_stride) = 0;
+  // The recurrent side of the chunk in gates_.
+  virtual void RunSteps(int time, T* output) = 0;
+  virtual void LoadHidden(const T* state) = 0;
+  virtual void StoreHidden(T* state, const T* output) = 0;
+
+  template <class Kind>
+  void Fill(Kind* s, int time, T* output) {
+    const Layout& l = layout_;
+    s->time = time;
+    s->batch = l.shape.batch;
+    s->units = l.units;
+    s->blocks = l.blocks;
+    s->gates = gates_.data();
+    s->gates_time_stride = l.row * l.shape.batch;
+    s->gates_batch_stride = l.row;
+    s->output_time_stride = l.TimeStride(l.units);
+    s->output_batch_stride = l.BatchStride(l.units);
+    s->output = output;
+    s->cell = cell_.data();
+  }
+
+  const Kernels& kernels_;
+  Layout layout_;
+
+ private:
+  Buffer<float> gates_;
+  Buffer<Cell> cell_;
+};
+
+class Float32Layer : public ChunkedLayer<float, float> {
  public:
   Float32Layer(const Kernels& kernels, const LstmOperator& lstm)
-      : kernels_(kernels), layout_(kernels, lstm), cell_clip_(lstm.cell_clip) {}
+      : ChunkedLayer(kernels, lstm), cell_clip_(lstm.cell_clip) {}
 
   bool Pack(const LstmOperator& lstm) {
     const Layout& l = layout_;
@@ -115,39 +167,35 @@ class Float32Layer : public LstmLayer {
     return true;
   }
 
-  bool Prepare(LstmShape shape) override {
-    layout_.SetShape(shape);
-    const size_t values = layout_.padded * shape.batch;
-    return gates_.Resize(layout_.row * shape.batch * layout_.chunk) && hidden_[0].Resize(values) &&
-           hidden_[1].Resize(values) && cell_.Resize(values);
+ protected:
+  bool PrepareBuffers() override {
+    const size_t values = layout_.padded * layout_.shape.batch;
+    return hidden_[0].Resize(values) && hidden_[1].Resize(values);
   }
 
-  void Run(const void* input, void* output, void* hidden_state, void* cell_state) override {
+  void MakeRows(const float* x, ptrdiff_t x_stride, int rows, float* gates, ptrdiff_t gates_stride) override {
     const Layout& l = layout_;
-    LoadState(l, hidden_state, hidden_[0].data());
-    LoadState(l, cell_state, cell_.data());
-    int last = 0;
-    for (int start = 0, time; (time = l.ChunkAt(start)) > 0; start += time) {
-      l.ForRows(static_cast<const float*>(input), start, time, l.features,
-                [&](const float* x, int rows, ptrdiff_t stride, int first, int step) {
-                  kernels_.input_f32({rows, l.features, l.blocks, x, stride, input_weights_.data(), bias_.data(),
-                                      gates_.data() + first * l.row, step * l.row});
-                });
-      SequenceF32 s;
-      l.Fill(&s, time);
-      s.gates = gates_.data();
-      s.weights = weights_.data();
-      s.hidden[0] = hidden_[last].data();
-      s.hidden[1] = hidden_[1 - last].data();
-      s.cell = cell_.data();
-      s.output = static_cast<float*>(output) + start * s.output_time_stride;
-      s.cell_clip = cell_clip_;
-      kernels_.sequence_f32(s);
-      last = (last + time) % 2;
-    }
-    StoreState(l, hidden_[last].data(), hidden_state);
-    StoreState(l, cell_.data(), cell_state);
+    kernels_.input_f32(
+        {rows, l.features, l.blocks, x, x_stride, input_weights_.data(), bias_.data(), gates, gates_stride});
   }
+
+  void RunSteps(int time, float* output) override {
+    SequenceF32 s;
+    Fill(&s, time, output);
+    s.weights = weights_.data();
+    s.hidden[0] = hidden_[last_].data();
+    s.hidden[1] = hidden_[1 - last_].data();
+    s.cell_clip = cell_clip_;
+    kernels_.sequence_f32(s);
+    last_ = (last_ + time) % 2;
+  }
+
+  void LoadHidden(const float* state) override {
+    last_ = 0;
+    LoadState(layout_, state, hidden_[0].data());
+  }
+
+  void StoreHidden(float* state, const float*) override { StoreState(layout_, hidden_[last_].data(), state); }
 
  private:
   void PackMatrix(const TfLiteTensor& matrix, int depth, int gate, float* packed) const {
@@ -158,10 +206,9 @@ class Float32Layer : public LstmLayer {
             ValueOf(matrix, static_cast<ptrdiff_t>(unit) * depth + k);
   }
 
-  const Kernels& kernels_;
-  Layout layout_;
   float cell_clip_;
-  Buffer<float> input_weights_, weights_, bias_, gates_, hidden_[2], cell_;
+  int last_ = 0;  // which of the two holds the state
+  Buffer<float> input_weights_, weights_, bias_, hidden_[2];
 };
 
 // Bytes of a vector in words. Vectors are written a block of values at a time and read a word at a time.
@@ -206,10 +253,10 @@ class PackedInt8 {
   Buffer<float> scale_;
 };
 
-class HybridLayer : public LstmLayer {
+class HybridLayer : public ChunkedLayer<float, float> {
  public:
   HybridLayer(const Kernels& kernels, const LstmOperator& lstm)
-      : kernels_(kernels), layout_(kernels, lstm), cell_clip_(lstm.cell_clip), asymmetric_(lstm.asymmetric) {}
+      : ChunkedLayer(kernels, lstm), cell_clip_(lstm.cell_clip), asymmetric_(lstm.asymmetric) {}
 
   bool Pack(const LstmOperator& lstm) {
     const Layout& l = layout_;
@@ -221,69 +268,59 @@ class HybridLayer : public LstmLayer {
     return true;
   }
 
-  bool Prepare(LstmShape shape) override {
-    layout_.SetShape(shape);
+ protected:
+  bool PrepareBuffers() override {
     const Layout& l = layout_;
-    const size_t values = l.padded * shape.batch, rows = static_cast<size_t>(shape.batch) * l.chunk;
+    const size_t batch = l.shape.batch, rows = l.ChunkRows();
     input_stride_ = WordsStride(kernels_, l, l.features);
     hidden_stride_ = WordsStride(kernels_, l, l.units);
-    return gates_.Resize(l.row * rows) && hidden_.Resize(values) && cell_.Resize(values) &&
-           hidden_in_words_.Resize(hidden_stride_ * shape.batch) && row_scales_.Resize(shape.batch) &&
-           input_in_words_.Resize(input_stride_ * rows) && input_scales_.Resize(rows);
+    return hidden_.Resize(l.padded * batch) && hidden_in_words_.Resize(hidden_stride_ * batch) &&
+           row_scales_.Resize(batch) && input_in_words_.Resize(input_stride_ * rows) && input_scales_.Resize(rows);
   }
 
-  void Run(const void* input, void* output, void* hidden_state, void* cell_state) override {
+  void MakeRows(const float* x, ptrdiff_t x_stride, int rows, float* gates, ptrdiff_t gates_stride) override {
     const Layout& l = layout_;
-    LoadState(l, hidden_state, hidden_.data());
-    LoadState(l, cell_state, cell_.data());
-    for (int start = 0, time; (time = l.ChunkAt(start)) > 0; start += time) {
-      l.ForRows(static_cast<const float*>(input), start, time, l.features,
-                [&](const float* x, int rows, ptrdiff_t stride, int first, int step) {
-                  kernels_.quantize_rows({rows, l.features, asymmetric_, x, stride, input_in_words_.data(), input_stride_,
-                                          input_scales_.data()});
-                  kernels_.input_hybrid({rows, l.blocks, input_in_words_.data(), input_stride_, input_scales_.data(),
-                                         input_weights_.view(), bias_.data(), gates_.data() + first * l.row,
-                                         step * l.row});
-                });
-      SequenceHybrid s;
-      l.Fill(&s, time);
-      s.gates = gates_.data();
-      s.weights = weights_.view();
-      s.hidden = hidden_.data();
-      s.words = hidden_in_words_.data();
-      s.words_stride = hidden_stride_;
-      s.row_scales = row_scales_.data();
-      s.cell = cell_.data();
-      s.output = static_cast<float*>(output) + start * s.output_time_stride;
-      s.cell_clip = cell_clip_;
-      s.asymmetric = asymmetric_;
-      kernels_.sequence_hybrid(s);
-    }
-    StoreState(l, hidden_.data(), hidden_state);
-    StoreState(l, cell_.data(), cell_state);
+    kernels_.quantize_rows(
+        {rows, l.features, asymmetric_, x, x_stride, input_in_words_.data(), input_stride_, input_scales_.data()});
+    kernels_.input_hybrid({rows, l.blocks, input_in_words_.data(), input_stride_, input_scales_.data(),
+                           input_weights_.view(), bias_.data(), gates, gates_stride});
   }
+
+  void RunSteps(int time, float* output) override {
+    SequenceHybrid s;
+    Fill(&s, time, output);
+    s.weights = weights_.view();
+    s.hidden = hidden_.data();
+    s.words = hidden_in_words_.data();
+    s.words_stride = hidden_stride_;
+    s.row_scales = row_scales_.data();
+    s.cell_clip = cell_clip_;
+    s.asymmetric = asymmetric_;
+    kernels_.sequence_hybrid(s);
+  }
+
+  void LoadHidden(const float* state) override { LoadState(layout_, state, hidden_.data()); }
+  void StoreHidden(float* state, const float*) override { StoreState(layout_, hidden_.data(), state); }
 
  private:
-  const Kernels& kernels_;
-  Layout layout_;
   float cell_clip_;
   bool asymmetric_;
   ptrdiff_t input_stride_ = 0, hidden_stride_ = 0;
   PackedInt8 input_weights_, weights_;
-  Buffer<float> bias_, gates_, hidden_, cell_;
+  Buffer<float> bias_, hidden_;
   Buffer<Words> hidden_in_words_, input_in_words_;
   Buffer<RowScale> row_scales_, input_scales_;
 };
 
-class IntegerLayer : public LstmLayer {
+class IntegerLayer : public ChunkedLayer<int8_t, int16_t> {
  public:
-  IntegerLayer(const Kernels& kernels, const LstmOperator& lstm) : kernels_(kernels), layout_(kernels, lstm) {
-    cell_unit_ = lstm.cell_unit;
-    // As the stock kernel quantizes it: towards zero, within int16.
-    cell_clip_ = static_cast<float>(static_cast<int>(std::min(lstm.cell_clip / lstm.cell_unit, 32767.0f)));
-    hidden_scale_ = 0x1p-30f / lstm.hidden_params.scale;
-    hidden_zero_point_ = static_cast<float>(lstm.hidden_params.zero_point);
-  }
+  IntegerLayer(const Kernels& kernels, const LstmOperator& lstm)
+      : ChunkedLayer(kernels, lstm),
+        cell_unit_(lstm.cell_unit),
+        // As the stock kernel quantizes it: towards zero, within int16.
+        cell_clip_(static_cast<float>(static_cast<int>(std::min(lstm.cell_clip / lstm.cell_unit, 32767.0f)))),
+        hidden_scale_(0x1p-30f / lstm.hidden_params.scale),
+        hidden_zero_point_(static_cast<float>(lstm.hidden_params.zero_point)) {}
 
   bool Pack(const LstmOperator& lstm) {
     const Layout& l = layout_;
@@ -305,65 +342,60 @@ class IntegerLayer : public LstmLayer {
     return true;
   }
 
-  bool Prepare(LstmShape shape) override {
-    layout_.SetShape(shape);
+ protected:
+  bool PrepareBuffers() override {
     const Layout& l = layout_;
-    const size_t rows = static_cast<size_t>(shape.batch) * l.chunk;
     input_stride_ = WordsStride(kernels_, l, l.features);
     hidden_stride_ = WordsStride(kernels_, l, l.units);
-    return gates_.Resize(l.row * rows) && input_in_words_.Resize(input_stride_ * rows) &&
-           hidden_[0].Resize(hidden_stride_ * shape.batch) && hidden_[1].Resize(hidden_stride_ * shape.batch) &&
-           cell_.Resize(l.padded * shape.batch);
+    const size_t hidden = hidden_stride_ * l.shape.batch;
+    return input_in_words_.Resize(input_stride_ * l.ChunkRows()) && hidden_[0].Resize(hidden) &&
+           hidden_[1].Resize(hidden);
   }
 
-  void Run(const void* input, void* output, void* hidden_state, void* cell_state) override {
+  void MakeRows(const int8_t* x, ptrdiff_t x_stride, int rows, float* gates, ptrdiff_t gates_stride) override {
     const Layout& l = layout_;
-    kernels_.pack_int8({l.shape.batch, l.units, static_cast<const int8_t*>(hidden_state), l.units, hidden_[0].data(),
-                        hidden_stride_});
-    LoadState(l, cell_state, cell_.data());
-    int last = 0;
-    for (int start = 0, time; (time = l.ChunkAt(start)) > 0; start += time) {
-      l.ForRows(static_cast<const int8_t*>(input), start, time, l.features,
-                [&](const int8_t* x, int rows, ptrdiff_t stride, int first, int step) {
-                  kernels_.pack_int8({rows, l.features, x, stride, input_in_words_.data(), input_stride_});
-                  kernels_.input_int8({rows, l.blocks, input_in_words_.data(), input_stride_, input_weights_.view(),
-                                       input_bias_.data(), gates_.data() + first * l.row, step * l.row});
-                });
-      SequenceInt8 s;
-      l.Fill(&s, time);
-      s.gates = gates_.data();
-      s.weights = weights_.view();
-      s.bias = bias_.data();
-      s.hidden[0] = hidden_[last].data();
-      s.hidden[1] = hidden_[1 - last].data();
-      s.hidden_stride = hidden_stride_;
-      s.cell = cell_.data();
-      s.output = static_cast<int8_t*>(output) + start * s.output_time_stride;
-      s.cell_unit = cell_unit_;
-      s.cell_clip = cell_clip_;
-      s.hidden_scale = hidden_scale_;
-      s.hidden_zero_point = hidden_zero_point_;
-      kernels_.sequence_int8(s);
-      last = (last + time) % 2;
-    }
-    // The last output is the hidden state.
-    if (l.shape.time > 0 && l.shape.batch > 0)
-      CopyRows(hidden_state, l.units,
-               static_cast<int8_t*>(output) + (l.shape.time - 1) * l.TimeStride(l.units), l.BatchStride(l.units),
-               l.shape.batch, l.units);
-    StoreState(l, cell_.data(), cell_state);
+    kernels_.pack_int8({rows, l.features, x, x_stride, input_in_words_.data(), input_stride_});
+    kernels_.input_int8({rows, l.blocks, input_in_words_.data(), input_stride_, input_weights_.view(),
+                         input_bias_.data(), gates, gates_stride});
+  }
+
+  void RunSteps(int time, int8_t* output) override {
+    SequenceInt8 s;
+    Fill(&s, time, output);
+    s.weights = weights_.view();
+    s.bias = bias_.data();
+    s.hidden[0] = hidden_[last_].data();
+    s.hidden[1] = hidden_[1 - last_].data();
+    s.hidden_stride = hidden_stride_;
+    s.cell_unit = cell_unit_;
+    s.cell_clip = cell_clip_;
+    s.hidden_scale = hidden_scale_;
+    s.hidden_zero_point = hidden_zero_point_;
+    kernels_.sequence_int8(s);
+    last_ = (last_ + time) % 2;
+  }
+
+  void LoadHidden(const int8_t* state) override {
+    const Layout& l = layout_;
+    last_ = 0;
+    kernels_.pack_int8({l.shape.batch, l.units, state, l.units, hidden_[0].data(), hidden_stride_});
+  }
+
+  // The last output is the hidden state.
+  void StoreHidden(int8_t* state, const int8_t* output) override {
+    const Layout& l = layout_;
+    if (l.shape.time == 0 || l.shape.batch == 0) return;
+    CopyRows(state, l.units, output + (l.shape.time - 1) * l.TimeStride(l.units), l.BatchStride(l.units), l.shape.batch,
+             l.units);
   }
 
  private:
-  const Kernels& kernels_;
-  Layout layout_;
   float cell_unit_, cell_clip_, hidden_scale_, hidden_zero_point_;
+  int last_ = 0;
   ptrdiff_t input_stride_ = 0, hidden_stride_ = 0;
   PackedInt8 input_weights_, weights_;
   Buffer<int32_t> input_bias_, bias_;
-  Buffer<float> gates_;
   Buffer<Words> input_in_words_, hidden_[2];
-  Buffer<int16_t> cell_;
 };
 
 template <class Layer>

@@ -101,39 +101,30 @@ bool HasNoLeastInt8(const TfLiteTensor& weights) {
 }
 
 // The tensor itself, or the float16 constant that a DEQUANTIZE operator makes it from.
-class Constants {
- public:
-  explicit Constants(TfLiteContext* context) : context_(context) {}
-
-  const TfLiteTensor* Find(int index) const {
-    if (index < 0) return nullptr;
-    const TfLiteTensor* tensor = &context_->tensors[index];
-    if (tensor->allocation_type == kTfLiteMmapRo || tensor->type != kTfLiteFloat32) return tensor;
-    TfLiteIntArray* plan;
-    if (context_->GetExecutionPlan(context_, &plan) != kTfLiteOk) return tensor;
-    for (int i = 0; i < plan->size; ++i) {
-      TfLiteNode* node;
-      TfLiteRegistration* registration;
-      if (context_->GetNodeAndRegistration(context_, plan->data[i], &node, &registration) != kTfLiteOk) return tensor;
-      if (registration->builtin_code != kTfLiteBuiltinDequantize || node->outputs->size != 1 ||
-          node->inputs->size != 1 || node->outputs->data[0] != index)
-        continue;
-      const int source = node->inputs->data[0];
-      if (source < 0 || source >= static_cast<int64_t>(context_->tensors_size)) return tensor;
-      const TfLiteTensor* half = &context_->tensors[source];
-      return half->type == kTfLiteFloat16 && half->allocation_type == kTfLiteMmapRo ? half : tensor;
-    }
-    return tensor;
+const TfLiteTensor* FindConstant(TfLiteContext* context, int index) {
+  if (index < 0) return nullptr;
+  const TfLiteTensor* tensor = &context->tensors[index];
+  if (tensor->allocation_type == kTfLiteMmapRo || tensor->type != kTfLiteFloat32) return tensor;
+  TfLiteIntArray* plan;
+  if (context->GetExecutionPlan(context, &plan) != kTfLiteOk) return tensor;
+  for (int i = 0; i < plan->size; ++i) {
+    TfLiteNode* node;
+    TfLiteRegistration* registration;
+    if (context->GetNodeAndRegistration(context, plan->data[i], &node, &registration) != kTfLiteOk) return tensor;
+    if (registration->builtin_code != kTfLiteBuiltinDequantize || node->outputs->size != 1 ||
+        node->inputs->size != 1 || node->outputs->data[0] != index)
+      continue;
+    const int source = node->inputs->data[0];
+    if (source < 0 || source >= static_cast<int64_t>(context->tensors_size)) return tensor;
+    const TfLiteTensor* half = &context->tensors[source];
+    return half->type == kTfLiteFloat16 && half->allocation_type == kTfLiteMmapRo ? half : tensor;
   }
-
- private:
-  TfLiteContext* context_;
-};
+  return tensor;
+}
 
 const char* ReadWeights(TfLiteContext* context, const Tensors& tensors, LstmOperator* lstm) {
-  const Constants constants(context);
-  const TfLiteTensor* first = constants.Find(tensors.Index(kInputWeights + kOutputGate));
-  const TfLiteTensor* recurrent = constants.Find(tensors.Index(kRecurrentWeights + kOutputGate));
+  const TfLiteTensor* first = FindConstant(context, tensors.Index(kInputWeights + kOutputGate));
+  const TfLiteTensor* recurrent = FindConstant(context, tensors.Index(kRecurrentWeights + kOutputGate));
   if (first == nullptr || first->dims == nullptr || first->dims->size != 2 || recurrent == nullptr ||
       recurrent->dims == nullptr || recurrent->dims->size != 2)
     return "its weights are no matrices";
@@ -143,9 +134,9 @@ const char* ReadWeights(TfLiteContext* context, const Tensors& tensors, LstmOper
     return "it has too many units or features, or none";
   const bool integer = lstm->precision == Precision::kInteger;
   for (int gate = 0; gate < kNumGates; ++gate) {
-    const TfLiteTensor* input = constants.Find(tensors.Index(kInputWeights + gate));
-    const TfLiteTensor* hidden = constants.Find(tensors.Index(kRecurrentWeights + gate));
-    const TfLiteTensor* bias = constants.Find(tensors.Index(kBias + gate));
+    const TfLiteTensor* input = FindConstant(context, tensors.Index(kInputWeights + gate));
+    const TfLiteTensor* hidden = FindConstant(context, tensors.Index(kRecurrentWeights + gate));
+    const TfLiteTensor* bias = FindConstant(context, tensors.Index(kBias + gate));
     if (!IsConstant(input, first->type, lstm->units, lstm->features) ||
         !IsConstant(hidden, first->type, lstm->units, lstm->units))
       return "its weights differ in shape or type, or are not constant";
@@ -166,10 +157,9 @@ const char* ReadWeights(TfLiteContext* context, const Tensors& tensors, LstmOper
   return nullptr;
 }
 
-const char* ReadPrecision(const TfLiteContext* context, const Tensors& tensors, TfLiteContext* mutable_context,
-                          LstmOperator* lstm) {
+const char* ReadPrecision(TfLiteContext* context, const Tensors& tensors, LstmOperator* lstm) {
   const TfLiteTensor* input = &context->tensors[lstm->input];
-  const TfLiteTensor* weights = Constants(mutable_context).Find(tensors.Index(kInputWeights + kOutputGate));
+  const TfLiteTensor* weights = FindConstant(context, tensors.Index(kInputWeights + kOutputGate));
   if (weights == nullptr) return "it has no weights";
   const bool is_float = weights->type == kTfLiteFloat32 || weights->type == kTfLiteFloat16;
   if (input->type == kTfLiteFloat32 && is_float) {
@@ -254,7 +244,7 @@ const char* ReadLstmOperator(TfLiteContext* context, int node_index, LstmOperato
   lstm->input = tensors.Index(kInput);
   lstm->output = node->outputs->data[0];
   if (lstm->input < 0 || lstm->output < 0) return "it is malformed";
-  if (const char* problem = ReadPrecision(context, tensors, context, lstm)) return problem;
+  if (const char* problem = ReadPrecision(context, tensors, lstm)) return problem;
   if (const char* problem = ReadWeights(context, tensors, lstm)) return problem;
   if (const char* problem = ReadStates(context, tensors, lstm)) return problem;
   return lstm->precision == Precision::kInteger ? ReadIntegerScales(context, node, lstm) : nullptr;

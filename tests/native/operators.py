@@ -34,7 +34,6 @@ class Lstm:
         num_inputs: Of the operator: 24, or 20 as in old files.
         cell_clip: Limit of the cell state; 0 for none.
         asymmetric: Whether dynamic inputs are quantized with a zero point.
-        any_batch: Whether the batch and the time may be set when the file is loaded; its states are of the batch.
         seed: Of the weights.
         parts: Names of what is added: "cifg", "peephole", "projection", "layer_norm", "relu".
     """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 import edgelstm
 from edgelstm.errors import EdgeLSTMError, ModelRunError
 from tests.native.operators import Lstm, lstm_file
+from tests.test_native import compile_library
 
 CASE = Lstm("float32", time=9, batch=2, features=5, units=8)
 
@@ -35,8 +34,6 @@ def test_lstms_run_in_the_delegate_and_answer_as_without(file):
 
 
 def test_a_processor_without_kernels_has_the_runtime_s_own(file, tmp_path, monkeypatch):
-    if shutil.which("c++") is None:
-        pytest.skip("There is no c++.")
     library = tmp_path / "none.so"
     code = """
     extern "C" void* tflite_plugin_create_delegate(char**, char**, unsigned long, void (*report)(const char*)) {
@@ -45,8 +42,7 @@ def test_a_processor_without_kernels_has_the_runtime_s_own(file, tmp_path, monke
     }
     extern "C" void tflite_plugin_destroy_delegate(void*) {}
     """
-    command = ["c++", "-shared", "-fPIC", "-x", "c++", "-", "-o", str(library)]
-    subprocess.run(command, input=code, text=True, check=True, timeout=60)
+    compile_library(code, library)
     monkeypatch.setattr("edgelstm.runtime.model.library_path", lambda: library)
     assert num_delegated(edgelstm.load(file)) == 0
     with pytest.raises(ModelRunError, match=r"none\.so cannot be loaded: .*no kernels"):

@@ -9,12 +9,7 @@
 
 namespace edgelstm {
 
-struct Hybrid {
-  template <class S>
-  static constexpr int kRowTile = S::kInt8RowTile;
-  template <class S>
-  static constexpr int kBlockTile = S::kInt8BlockTile;
-
+struct Hybrid : Int8Tiles {
   template <class S, int kRows>
   static void InputTile(const InputHybrid& s, int row, int block) {
     constexpr int kBlock = kNumGates * S::kWidth;

@@ -7,6 +7,14 @@
 
 namespace edgelstm {
 
+// How many rows and blocks the registers hold in sums of int8 products: see tiles.h.
+struct Int8Tiles {
+  template <class S>
+  static constexpr int kRowTile = S::kInt8RowTile;
+  template <class S>
+  static constexpr int kBlockTile = S::kInt8BlockTile;
+};
+
 // Values of a word, which is as far as vectors are filled up with zeros.
 template <class S>
 constexpr int kWordValues = S::kGroups * S::kGroup;

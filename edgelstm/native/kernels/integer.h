@@ -12,12 +12,7 @@
 
 namespace edgelstm {
 
-struct Integer {
-  template <class S>
-  static constexpr int kRowTile = S::kInt8RowTile;
-  template <class S>
-  static constexpr int kBlockTile = S::kInt8BlockTile;
-
+struct Integer : Int8Tiles {
   template <class S, int kRows>
   static void InputTile(const InputInt8& s, int row, int block) {
     constexpr int kBlock = kNumGates * S::kWidth;

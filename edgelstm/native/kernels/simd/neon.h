@@ -26,7 +26,6 @@ struct Neon {
   static F Load(const float* p) { return vld1q_f32(p); }
   static void Store(float* p, F x) { vst1q_f32(p, x); }
   static F Add(F a, F b) { return vaddq_f32(a, b); }
-  static F Sub(F a, F b) { return vsubq_f32(a, b); }
   static F Mul(F a, F b) { return vmulq_f32(a, b); }
   static F Div(F a, F b) { return vdivq_f32(a, b); }
   static F Fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
